@@ -1,0 +1,1 @@
+//! SPC and SBC command sets for virtual disks, without I/O

@@ -1,0 +1,98 @@
+//! Command buffers as plain data: where bytes are, never the bytes themselves.
+
+/// A run of bytes in an arena of `runtime/mem` (or, later, of a guest or an RDMA region).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Extent {
+    /// Which arena.
+    pub arena: u32,
+    /// Length in bytes.
+    pub len: u32,
+    /// Offset of the first byte in the arena.
+    pub offset: u64,
+}
+
+impl Extent {
+    /// The part of the extent that starts at `from` and is at most `len` bytes long.
+    #[must_use]
+    pub fn slice(self, from: u32, len: u32) -> Self {
+        let from = from.min(self.len);
+        Self {
+            arena: self.arena,
+            len: len.min(self.len - from),
+            offset: self.offset + u64::from(from),
+        }
+    }
+}
+
+/// Most extents in one command's buffer: with 1 MiB the largest size class this allows [`MAX_TRANSFER_BYTES`].
+pub const MAX_EXTENTS: usize = 8;
+/// The longest data phase of one command; the MAXIMUM TRANSFER LENGTH of VPD B0h says the same.
+pub const MAX_TRANSFER_BYTES: u32 = 8 << 20;
+
+/// The scatter list of one command. All extents but the last have the same power-of-two size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SgList {
+    extents: [Extent; MAX_EXTENTS],
+    count: u8,
+    bytes: u32,
+}
+
+impl SgList {
+    /// Adds an extent at the end. Returns false when there is no room.
+    pub fn push(&mut self, extent: Extent) -> bool {
+        let at = usize::from(self.count);
+        if at == MAX_EXTENTS {
+            return false;
+        }
+        self.extents[at] = extent;
+        self.count += 1;
+        self.bytes += extent.len;
+        true
+    }
+
+    /// The extents in order.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents[..usize::from(self.count)]
+    }
+
+    /// Sum of the lengths.
+    pub fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The extents that hold bytes `from .. from + len`, cut to that range.
+    pub fn range(&self, from: u32, len: u32) -> impl Iterator<Item = Extent> + '_ {
+        let mut skip = from;
+        let mut left = len.min(self.bytes.saturating_sub(from));
+        self.extents().iter().filter_map(move |e| {
+            if left == 0 {
+                return None;
+            }
+            if skip >= e.len {
+                skip -= e.len;
+                return None;
+            }
+            let part = e.slice(skip, left);
+            skip = 0;
+            left -= part.len;
+            Some(part)
+        })
+    }
+}
+
+/// Access to the bytes of extents, for command emulation and the like; data paths pass extents on instead.
+///
+/// Ranges past the end of the list are cut, never an error: the caller has sized the list.
+pub trait Memory {
+    /// Copies `data` into the list at `offset`. Returns how many bytes found room.
+    fn copy_in(&mut self, sg: &SgList, offset: u32, data: &[u8]) -> usize;
+    /// Copies bytes at `offset` of the list to `out`. Returns how many there were.
+    fn copy_out(&self, sg: &SgList, offset: u32, out: &mut [u8]) -> usize;
+    /// Fills `len` bytes at `offset` with `value`.
+    fn fill(&mut self, sg: &SgList, offset: u32, len: u32, value: u8);
+}

@@ -1,0 +1,51 @@
+//! Names of things: small `Copy` values, generation-checked where slots are reused.
+
+/// A command slot of one engine. A stale id is detected by its generation and never reaches another command.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct CmdId {
+    /// Slot number, below 2^24.
+    pub index: u32,
+    /// Reuse count of the slot, 24 bits, wrapping.
+    pub generation: u32,
+}
+
+/// A session (I_T nexus) of one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct SessionId {
+    /// Slot number.
+    pub index: u32,
+    /// Reuse count of the slot.
+    pub generation: u32,
+}
+
+/// A task management function in progress in one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct TmfId {
+    /// Slot number.
+    pub index: u32,
+    /// Reuse count of the slot.
+    pub generation: u32,
+}
+
+/// A logical unit, the same number in every engine; never reused while the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct DeviceId(pub u32);
+
+/// A target, the same number in every engine; never reused while the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct TargetId(pub u32);
+
+/// A reactor and its engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ReactorId(pub u16);
+
+/// An I_T_L nexus across all reactors: who holds a reservation, who must not get a unit attention.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct NexusId {
+    /// The reactor that the session lives on.
+    pub reactor: ReactorId,
+    /// The session.
+    pub session: SessionId,
+    /// The LUN, as decoded number, under which the session sees the device.
+    pub lun: u32,
+}

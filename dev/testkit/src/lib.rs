@@ -1,0 +1,1 @@
+//! An iSCSI initiator for tests, and helpers shared by test crates

@@ -1,0 +1,1 @@
+//! Virtual disks: FILEIO and NULLIO

@@ -1,0 +1,1 @@
+//! scst.conf: parser with positions, typed model, difference

@@ -1,0 +1,1 @@
+//! RFC 7143 iSCSI, sans-IO

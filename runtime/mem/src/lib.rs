@@ -1,0 +1,1 @@
+//! Command buffers: arenas, size classes, byte budget (the SGV cache)

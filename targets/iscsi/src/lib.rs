@@ -1,0 +1,1 @@
+//! The iSCSI target driver: protocol, engine and reactor joined
