@@ -15,10 +15,7 @@ impl Cdb {
     /// opcode table rejects it by its length.
     pub fn new(bytes: &[u8]) -> Self {
         let len = bytes.len().min(MAX_CDB_LENGTH);
-        let mut cdb = Self {
-            bytes: [0; MAX_CDB_LENGTH],
-            len: len as u8,
-        };
+        let mut cdb = Self { bytes: [0; MAX_CDB_LENGTH], len: len as u8 };
         cdb.bytes[..len].copy_from_slice(&bytes[..len]);
         cdb
     }

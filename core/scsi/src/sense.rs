@@ -73,12 +73,7 @@ pub struct SenseData {
 impl SenseData {
     /// Sense data with a key and an additional sense code.
     pub const fn new(key: SenseKey, asc: Asc) -> Self {
-        Self {
-            key,
-            asc,
-            information: None,
-            specific: None,
-        }
+        Self { key, asc, information: None, specific: None }
     }
 
     /// The same with a valid INFORMATION field.

@@ -16,11 +16,7 @@ impl Extent {
     #[must_use]
     pub fn slice(self, from: u32, len: u32) -> Self {
         let from = from.min(self.len);
-        Self {
-            arena: self.arena,
-            len: len.min(self.len - from),
-            offset: self.offset + u64::from(from),
-        }
+        Self { arena: self.arena, len: len.min(self.len - from), offset: self.offset + u64::from(from) }
     }
 }
 
@@ -95,4 +91,13 @@ pub trait Memory {
     fn copy_out(&self, sg: &SgList, offset: u32, out: &mut [u8]) -> usize;
     /// Fills `len` bytes at `offset` with `value`.
     fn fill(&mut self, sg: &SgList, offset: u32, len: u32, value: u8);
+}
+
+/// Where a shard gets command buffers from.
+pub trait BufferSource: Memory {
+    /// A buffer of `bytes` (at most [`MAX_TRANSFER_BYTES`]), page-aligned; None when the budget or the pool is used
+    /// up. Its content is undefined unless strict security asks for zeros.
+    fn allocate(&mut self, bytes: u32) -> Option<SgList>;
+    /// Gives a buffer back.
+    fn release(&mut self, sg: &SgList);
 }

@@ -1,9 +1,7 @@
 //! The target driver seam.
 
 use scst_scsi::sense::SenseFormat;
-use scst_scsi::{
-    Cdb, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse,
-};
+use scst_scsi::{Cdb, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
 
 use crate::buffer::SgList;
 use crate::ids::{CmdId, SessionId, TmfId};
@@ -70,14 +68,7 @@ pub struct Response<'a> {
 /// must not call the engine from inside them.
 pub trait TargetDriver {
     /// Fetch `length` bytes of data-out into `sg`; answer with `data_received` (at once when all is there already).
-    fn request_data(
-        &mut self,
-        session: SessionId,
-        driver_tag: u64,
-        cmd: CmdId,
-        sg: &SgList,
-        length: u32,
-    );
+    fn request_data(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId, sg: &SgList, length: u32);
     /// Answer a command. When its buffer is no longer needed: `response_sent`.
     fn respond(&mut self, response: Response<'_>);
     /// A command has ended without an answer (it was aborted): forget `driver_tag`. Its buffer is already gone.

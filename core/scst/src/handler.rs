@@ -81,12 +81,7 @@ pub struct Outcome {
 impl Outcome {
     /// GOOD, with so many bytes of data-in.
     pub fn good(transferred: u32) -> Self {
-        Self {
-            status: ScsiStatus::GOOD,
-            sense: None,
-            transferred,
-            effects: SideEffects::default(),
-        }
+        Self { status: ScsiStatus::GOOD, sense: None, transferred, effects: SideEffects::default() }
     }
 
     /// CHECK CONDITION.
@@ -101,12 +96,7 @@ impl Outcome {
 
     /// A status without sense data.
     pub fn status(status: ScsiStatus) -> Self {
-        Self {
-            status,
-            sense: None,
-            transferred: 0,
-            effects: SideEffects::default(),
-        }
+        Self { status, sense: None, transferred: 0, effects: SideEffects::default() }
     }
 }
 
@@ -157,12 +147,7 @@ pub trait HandlerShard {
     /// Starts a command.
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution;
     /// One of the command's operations has completed.
-    fn io_completed(
-        &mut self,
-        cmd: ExecCommand<'_>,
-        completion: IoCompletion,
-        cx: &mut ExecContext<'_>,
-    ) -> Execution;
+    fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution;
     /// The command has been aborted: end it soon if that is possible.
     fn cancel(&mut self, cmd: CmdId, io: &mut dyn IoQueue);
     /// The logical unit was reset: volatile settings go back to their saved or default values.

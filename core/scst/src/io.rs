@@ -21,22 +21,9 @@ pub struct IoToken {
 #[expect(missing_docs, reason = "the sentence on each variant names its fields")]
 pub enum IoOp<'a> {
     /// Reads `len` bytes at `offset` of the file into byte `sg_offset` and following of the list.
-    Read {
-        file: FileId,
-        offset: u64,
-        sg: &'a SgList,
-        sg_offset: u32,
-        len: u32,
-    },
+    Read { file: FileId, offset: u64, sg: &'a SgList, sg_offset: u32, len: u32 },
     /// Writes; with `dsync` the data are durable when it completes (RWF_DSYNC).
-    Write {
-        file: FileId,
-        offset: u64,
-        sg: &'a SgList,
-        sg_offset: u32,
-        len: u32,
-        dsync: bool,
-    },
+    Write { file: FileId, offset: u64, sg: &'a SgList, sg_offset: u32, len: u32, dsync: bool },
     /// Makes all completed writes durable (fdatasync).
     Flush { file: FileId },
     /// Starts read-ahead of a range (POSIX_FADV_WILLNEED); never fails visibly.
