@@ -9,6 +9,8 @@
 //! * [`cdb`]: command descriptor blocks. [`flags`]: what the mid-level must know of a command.
 #![forbid(unsafe_code)]
 
+mod asc;
+pub mod bytes;
 pub mod cdb;
 pub mod flags;
 pub mod lun;

@@ -33,8 +33,6 @@ pub struct NewCommand {
     pub attribute: TaskAttribute,
     /// What the transport says of the data phase, if it says anything.
     pub expected: Option<ExpectedTransfer>,
-    /// Bytes of data-out that cannot come (the transport rejected them): the command will get a data error.
-    pub tag: u32,
     /// Not yet in order (an older command is missing): it gets a buffer and data, but enters the task set only on
     /// `deliver`.
     pub held: bool,

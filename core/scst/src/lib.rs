@@ -1,19 +1,40 @@
 //! The SCSI target mid-level: everything that makes a shared logical unit correct.
 //!
-//! One [`engine`](crate) per reactor takes events and yields effects; it never calls a target driver or a device
-//! handler, reads no clock and does no I/O. The plug-in seams are plain traits and values:
+//! One [`engine::Engine`] per reactor takes events and yields effects; it never calls a target driver or a device
+//! handler, reads no clock and does no I/O. [`shard::Shard`] joins it with the device handlers. The plug-in seams are plain traits and values:
 //!
 //! * [`handler::HandlerShard`]: a device handler's half of one logical unit on one reactor.
 //! * [`driver::TargetDriver`]: what the mid-level asks of a target driver (iSCSI, ...).
 //! * [`io`]: storage operations as data; [`buffer`]: command buffers as data.
-//! * [`ids`]: generation-checked names of commands, sessions, devices.
+//! * [`ids`]: generation-checked names of commands, sessions, devices. [`config`]: snapshots from the control plane.
+//!
+//! Inside the engine a file is one concern: `admit` (arrival to task set), `task_set` (order), `execute` (the checks),
+//! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf`, `luns`, `attention`.
 #![forbid(unsafe_code)]
 
+mod admit;
+mod attention;
+mod barrier;
 pub mod buffer;
+mod command;
+pub mod config;
+pub mod core_commands;
 pub mod driver;
+pub mod engine;
+pub mod event;
+mod execute;
+mod finish;
 pub mod handler;
 pub mod ids;
 pub mod io;
+mod luns;
+mod nexus;
+pub mod shard;
+mod slab;
+mod task_set;
+mod tmf;
+
+pub use command::CommandState;
 
 /// Time in nanoseconds since an arbitrary start; a parameter everywhere, read from a clock only in `runtime/`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

@@ -1,0 +1,195 @@
+//! From arrival to the task set: slot, buffer, data-out.
+
+use scst_scsi::{Asc, CommandFlags, DataDirection, ScsiStatus, SenseData, SenseKey, TaskAttribute};
+
+use crate::Nanos;
+use crate::buffer::SgList;
+use crate::command::{Command, CommandMarks, CommandState, NONE};
+use crate::driver::{ExpectedTransfer, NewCommand};
+use crate::engine::{Effects, Engine, NoSlot};
+use crate::event::{DataError, Effect};
+use crate::handler::{Outcome, Parsed};
+use crate::ids::CmdId;
+
+/// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
+const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
+
+impl Engine {
+    /// A command has arrived.
+    ///
+    /// # Errors
+    /// [`NoSlot`] when the session is going away or there is no slot left; the driver then answers BUSY itself.
+    pub fn receive(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parsed: Result<Parsed, SenseData>,
+        fx: &mut Effects,
+    ) -> Result<CmdId, NoSlot> {
+        self.now = now;
+        let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
+        if session.closing {
+            return Err(NoSlot);
+        }
+        let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
+        let nexus = self.nexuses.at_mut(slot);
+        let (parsed, reject) = match parsed {
+            Ok(parsed) => check_expected(parsed, new.expected),
+            Err(sense) => (Parsed::default(), Some(sense)),
+        };
+        let device = nexus.as_ref().map(|n| n.device);
+        let full = nexus.as_ref().is_some_and(|n| n.commands >= self.config.limits.commands_per_nexus);
+        let alone = session.commands == 0;
+        let command = Command {
+            state: CommandState::AwaitingBuffer,
+            marks: if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() },
+            attribute: effective_attribute(new.attribute, parsed.flags),
+            session: new.session,
+            nexus: if nexus.is_some() { slot } else { NONE },
+            device,
+            driver_tag: new.driver_tag,
+            parsed,
+            expected: new.expected,
+            reject,
+            previous: NONE,
+            next: NONE,
+            sg: SgList::default(),
+            outcome: Outcome::good(0),
+            cdb: new.cdb,
+        };
+        let (index, generation) = self.commands.insert(command).ok_or(NoSlot)?;
+        let id = CmdId { index, generation };
+        session.commands += 1;
+        if let Some(nexus) = nexus {
+            nexus.commands += 1;
+        }
+        if full {
+            self.respond_status(id, overload_status(alone), fx);
+        } else {
+            self.ask_buffer(id, fx);
+        }
+        Ok(id)
+    }
+
+    fn ask_buffer(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.command(id) else { return };
+        let bytes = buffer_bytes(command);
+        if bytes > crate::buffer::MAX_TRANSFER_BYTES {
+            // A handler has let more pass than the core can hold: never grow, refuse.
+            self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
+            self.enter_task_set(id, fx);
+        } else if bytes == 0 {
+            self.enter_task_set(id, fx);
+        } else {
+            fx.push_back(Effect::Allocate { cmd: id, bytes });
+        }
+    }
+
+    /// The pool has answered.
+    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<SgList>, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else {
+            if let Some(sg) = sg {
+                fx.push_back(Effect::Release { sg });
+            }
+            return;
+        };
+        debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
+        match sg {
+            None => {
+                let alone = self.is_alone(id);
+                self.respond_status(id, overload_status(alone), fx);
+            }
+            Some(sg) => {
+                command.sg = sg;
+                if command.is_aborted() {
+                    self.finish_aborted(id, fx);
+                } else if command.parsed.direction == DataDirection::ToDevice {
+                    command.state = CommandState::AwaitingData;
+                    // Its place in the order is where it arrived, not where its data are complete.
+                    self.join_task_set(id);
+                    fx.push_back(Effect::RequestData { cmd: id });
+                } else {
+                    self.enter_task_set(id, fx);
+                }
+            }
+        }
+    }
+
+    /// The driver has fetched the data-out, or given up.
+    pub(crate) fn data_received(&mut self, id: CmdId, result: Result<(), DataError>, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        if command.state != CommandState::AwaitingData {
+            return;
+        }
+        if let Err(DataError::Rejected(sense)) = result {
+            command.reject.get_or_insert(sense);
+        }
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+        } else if result == Err(DataError::Stopped) {
+            // The connection broke before anybody aborted the command: nobody is there to answer.
+            command.marks |= CommandMarks::ABORTED | CommandMarks::SESSION_GONE;
+            self.finish_aborted(id, fx);
+        } else {
+            self.enter_task_set(id, fx);
+        }
+    }
+
+    /// All older commands have arrived.
+    pub(crate) fn deliver(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        command.marks.remove(CommandMarks::UNDELIVERED);
+        match command.state {
+            CommandState::Held => self.enter_task_set(id, fx),
+            CommandState::AwaitingData => self.join_task_set(id),
+            _ => {}
+        }
+    }
+
+    /// Marks a command as bad; it ends with this sense data when its turn comes.
+    pub(crate) fn reject(&mut self, id: CmdId, sense: SenseData) {
+        if let Some(command) = self.command_mut(id) {
+            command.reject.get_or_insert(sense);
+        }
+    }
+
+    fn is_alone(&self, id: CmdId) -> bool {
+        self.command(id)
+            .and_then(|c| self.sessions.get(c.session.index, c.session.generation))
+            .is_none_or(|s| s.commands <= 1)
+    }
+}
+
+/// The original's rule: an initiator with nothing else outstanding would never retry after TASK SET FULL.
+fn overload_status(alone: bool) -> ScsiStatus {
+    if alone { ScsiStatus::BUSY } else { ScsiStatus::TASK_SET_FULL }
+}
+
+fn effective_attribute(attribute: TaskAttribute, flags: CommandFlags) -> TaskAttribute {
+    if flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE) { TaskAttribute::HeadOfQueue } else { attribute }
+}
+
+/// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
+fn buffer_bytes(command: &Command) -> u32 {
+    if command.reject.is_some() || command.parsed.direction == DataDirection::None {
+        return 0;
+    }
+    let length = command.parsed.length;
+    command.expected.map_or(length, |e| length.min(e.length))
+}
+
+/// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators
+/// do that); everything that moves data the wrong way is refused; lengths that differ become residuals.
+fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Parsed, Option<SenseData>) {
+    if parsed.length == 0 {
+        parsed.direction = DataDirection::None;
+    }
+    let Some(expected) = expected else { return (parsed, None) };
+    if parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH) {
+        parsed.length = expected.length;
+        parsed.direction = expected.direction;
+    }
+    let contradicts =
+        parsed.direction != DataDirection::None && expected.length != 0 && expected.direction != parsed.direction;
+    (parsed, contradicts.then_some(WRONG_DIRECTION))
+}

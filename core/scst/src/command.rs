@@ -1,0 +1,90 @@
+//! One command: its slot, its states, its flags.
+
+use bitflags::bitflags;
+use scst_scsi::{Cdb, SenseData, TaskAttribute};
+
+use crate::buffer::SgList;
+use crate::driver::ExpectedTransfer;
+use crate::handler::{Outcome, Parsed};
+use crate::ids::{DeviceId, SessionId};
+
+/// Where a command is (DESIGN section 3; the states of the original, folded).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommandState {
+    /// Parsed; it needs a buffer.
+    AwaitingBuffer,
+    /// The target driver fetches its data-out.
+    AwaitingData,
+    /// It has its data but an older command has not arrived yet (see `NewCommand::held`).
+    Held,
+    /// Waits for its turn in the task set.
+    Queued,
+    /// Its turn has come, but a gate or range lock of the logical unit keeps it.
+    Blocked,
+    /// Waits until all others have left the logical unit or range (it owns the barrier).
+    AwaitingBarrier,
+    /// A device handler, or the core, works on it.
+    Executing,
+    /// The target driver sends its response.
+    Responding,
+}
+
+bitflags! {
+    /// Orthogonal to the state.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub(crate) struct CommandMarks: u16 {
+        /// Aborted: it ends without touching the medium any more and, as a rule, without a response.
+        const ABORTED = 1 << 0;
+        /// The one who aborted it is another I_T nexus: TAS decides about a TASK ABORTED status.
+        const BY_OTHER = 1 << 1;
+        /// A task management function or a barrier waits for its end.
+        const AWAITED = 1 << 2;
+        /// It is in the task set of its nexus.
+        const IN_TASK_SET = 1 << 3;
+        /// It owns a barrier.
+        const OWNS_BARRIER = 1 << 4;
+        /// It arrived ahead of an older command and has not been delivered yet.
+        const UNDELIVERED = 1 << 5;
+        /// Its session is going away: no response, whatever happened.
+        const SESSION_GONE = 1 << 6;
+        /// It counts as ORDERED or HEAD OF QUEUE (see `Command::attribute`).
+        const COUNTED_ORDER = 1 << 7;
+    }
+}
+
+/// No neighbour in a list, no nexus.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A command slot.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) state: CommandState,
+    pub(crate) marks: CommandMarks,
+    pub(crate) attribute: TaskAttribute,
+    pub(crate) session: SessionId,
+    /// Slot of the I_T_L nexus, or [`NONE`] when there is no such LUN.
+    pub(crate) nexus: u32,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) driver_tag: u64,
+    pub(crate) parsed: Parsed,
+    pub(crate) expected: Option<ExpectedTransfer>,
+    /// What is wrong with it, found while it was parsed or while its data were fetched.
+    pub(crate) reject: Option<SenseData>,
+    /// Neighbours in the list of its nexus (by slot), in the order they entered the task set.
+    pub(crate) previous: u32,
+    pub(crate) next: u32,
+    pub(crate) sg: SgList,
+    pub(crate) outcome: Outcome,
+    pub(crate) cdb: Cdb,
+}
+
+impl Command {
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.marks.contains(CommandMarks::ABORTED)
+    }
+
+    /// Whether two medium accesses touch a common block.
+    pub(crate) fn overlaps(&self, lba: u64, blocks: u64) -> bool {
+        self.parsed.lba < lba.saturating_add(blocks) && lba < self.parsed.lba.saturating_add(self.parsed.blocks)
+    }
+}

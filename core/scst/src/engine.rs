@@ -1,0 +1,394 @@
+//! The engine: all state of one reactor, one entry point, no I/O.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use scst_scsi::sense::SenseFormat;
+use scst_scsi::SenseData;
+
+use crate::Nanos;
+use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};
+use crate::command::{Command, CommandState, NONE};
+use crate::config::TargetConfig;
+use crate::driver::Response;
+use crate::event::{Effect, Event, Message};
+use crate::handler::{ControlSettings, ExecCommand, Parsed};
+use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
+use crate::nexus::{Nexus, Session};
+use crate::slab::Slab;
+use crate::tmf::Tmf;
+
+/// Bounds of one engine; over a bound there is a status or a refusal, never growth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Commands that have a slot, over all sessions. Over it: BUSY or TASK SET FULL.
+    pub commands: usize,
+    /// Of these per I_T_L nexus (SCST_MAX_TGT_DEV_COMMANDS of the original, there 48).
+    pub commands_per_nexus: u32,
+    /// Sessions.
+    pub sessions: usize,
+    /// I_T_L nexuses over all sessions.
+    pub nexuses: usize,
+    /// Task management functions in progress.
+    pub task_management: usize,
+    /// How long a command waits until it is alone on its logical unit; then it ends with BUSY.
+    pub barrier: Nanos,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            commands: 16 * 1024,
+            commands_per_nexus: 48,
+            sessions: 16 * 1024,
+            nexuses: 4 << 20,
+            task_management: 1024,
+            barrier: Nanos::from_secs(30),
+        }
+    }
+}
+
+/// Who and where an engine is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EngineConfig {
+    /// Its reactor.
+    pub reactor: ReactorId,
+    /// How many reactors there are, numbered from 0.
+    pub reactors: u16,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+/// A logical unit as this engine sees it.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) control: ControlSettings,
+    /// SPC-2 reservation.
+    pub(crate) reservation: Option<NexusId>,
+    /// Nexuses of this engine that see it, by slot.
+    pub(crate) nexuses: Vec<u32>,
+    /// Barriers that are closed or closing.
+    pub(crate) barriers: Vec<ActiveBarrier>,
+    /// Commands kept by them, oldest first.
+    pub(crate) blocked: VecDeque<CmdId>,
+    /// Commands in state `Executing`.
+    pub(crate) executing: u32,
+    /// Barriers wait in this queue when this engine is the device's home.
+    pub(crate) home: HomeQueue,
+    /// It goes when its last command has gone.
+    pub(crate) removing: bool,
+}
+
+/// A new session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRequest<'a> {
+    /// The target it logs in to.
+    pub target: TargetId,
+    /// Initiator name, as the transport writes it.
+    pub initiator: &'a str,
+}
+
+/// Why a session was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionRefused {
+    /// No such target, or it is disabled.
+    NoTarget,
+    /// A limit is reached.
+    NoResources,
+}
+
+/// No slot for a command: the driver answers BUSY itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoSlot;
+
+/// Effects of one or more events, in order.
+pub type Effects = VecDeque<Effect>;
+
+/// The mid-level of one reactor.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) commands: Slab<Command>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) nexuses: Slab<Nexus>,
+    pub(crate) tmfs: Slab<Tmf>,
+    pub(crate) devices: Vec<Option<Device>>,
+    pub(crate) targets: Vec<Option<Arc<TargetConfig>>>,
+    /// Who waits for commands to end.
+    pub(crate) waits: Vec<Wait>,
+    /// Barriers that commands and functions of this engine have asked for.
+    pub(crate) owned: Vec<OwnedBarrier>,
+    /// Messages to itself.
+    pub(crate) loopback: VecDeque<Message>,
+    pub(crate) next_barrier: u64,
+    pub(crate) now: Nanos,
+}
+
+impl Engine {
+    /// An engine without targets, devices and sessions.
+    pub fn new(config: EngineConfig) -> Self {
+        let limits = config.limits;
+        Self {
+            config,
+            commands: Slab::new(limits.commands, limits.commands.min(1024)),
+            sessions: Slab::new(limits.sessions, 16),
+            nexuses: Slab::new(limits.nexuses, 16),
+            tmfs: Slab::new(limits.task_management, 16),
+            devices: Vec::new(),
+            targets: Vec::new(),
+            waits: Vec::new(),
+            owned: Vec::new(),
+            loopback: VecDeque::with_capacity(64),
+            next_barrier: 0,
+            now: Nanos(0),
+        }
+    }
+
+    /// Takes one event; what follows from it is added to `fx`.
+    pub fn handle(&mut self, now: Nanos, event: Event<'_>, fx: &mut Effects) {
+        self.now = now;
+        match event {
+            Event::Command { command, parsed } => {
+                // Without a slot the driver has to answer by itself; it asks through `receive` to learn that.
+                let _ = self.receive(now, command, parsed, fx);
+            }
+            Event::Buffer { cmd, sg } => self.buffer(cmd, sg, fx),
+            Event::Deliver { cmd } => self.deliver(cmd, fx),
+            Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
+            Event::Executed { cmd, outcome } => self.executed(cmd, outcome, fx),
+            Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
+            Event::TaskManagement(request) => self.task_management(request, fx),
+            Event::DeviceReset { device, barrier, control } => self.device_reset(device, barrier, control, fx),
+            Event::SessionDown { session } => self.session_down(session, fx),
+            Event::Message(message) => self.message(message, fx),
+            Event::AddDevice { device, control } => self.add_device(device, control),
+            Event::RemoveDevice { device } => self.remove_device(device, fx),
+            Event::SetTarget(target) => self.set_target(target, fx),
+            Event::RemoveTarget { target } => self.remove_target(target, fx),
+            Event::Attention { device, asc } => self.attention(device, asc, None),
+        }
+        self.settle(fx);
+    }
+
+    /// Handles what the engine has told itself.
+    pub(crate) fn settle(&mut self, fx: &mut Effects) {
+        while let Some(message) = self.loopback.pop_front() {
+            self.message(message, fx);
+        }
+    }
+
+    /// Brings a session up.
+    ///
+    /// # Errors
+    /// The target is missing or disabled, or a limit is reached.
+    pub fn session_up(&mut self, now: Nanos, request: SessionRequest<'_>) -> Result<SessionId, SessionRefused> {
+        self.now = now;
+        let target = self.target(request.target).ok_or(SessionRefused::NoTarget)?;
+        if !target.enabled {
+            return Err(SessionRefused::NoTarget);
+        }
+        let map = Arc::clone(target.map_for(request.initiator));
+        if self.nexuses.len() + map.entries().len() > self.config.limits.nexuses {
+            return Err(SessionRefused::NoResources);
+        }
+        let session = Session {
+            target: request.target,
+            initiator: request.initiator.to_string(),
+            map: Arc::default(),
+            by_lun: Vec::new(),
+            commands: 0,
+            closing: false,
+        };
+        let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
+        let id = SessionId { index, generation };
+        self.apply_map(id, map);
+        Ok(id)
+    }
+
+    /// The deadline after which `handle_timeout` has something to do.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        self.barrier_deadline()
+    }
+
+    /// Gives up what has waited too long.
+    pub fn handle_timeout(&mut self, now: Nanos, fx: &mut Effects) {
+        self.now = now;
+        self.expire_barriers(fx);
+        self.settle(fx);
+    }
+
+    /// A target's snapshot.
+    pub fn target(&self, id: TargetId) -> Option<&Arc<TargetConfig>> {
+        self.targets.get(id.0 as usize)?.as_ref()
+    }
+
+    /// All targets.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<TargetConfig>> {
+        self.targets.iter().flatten()
+    }
+
+    /// The device behind a LUN field of a session, for its handler to parse the CDB.
+    pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
+        let session = self.sessions.get(session.index, session.generation)?;
+        let nexus = session.nexus(lun.number()?);
+        Some(self.nexuses.at(nexus)?.device)
+    }
+
+    /// State of a command, if it is still there.
+    pub fn state(&self, cmd: CmdId) -> Option<CommandState> {
+        self.command(cmd).map(|c| c.state)
+    }
+
+    /// Number of commands that have a slot.
+    pub fn commands_in_use(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Number of sessions.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The buffer of a command.
+    pub fn sg(&self, cmd: CmdId) -> Option<&crate::buffer::SgList> {
+        self.command(cmd).map(|c| &c.sg)
+    }
+
+    /// The device a command is for.
+    pub fn device_of(&self, cmd: CmdId) -> Option<DeviceId> {
+        self.command(cmd)?.device
+    }
+
+    /// A command as its device handler sees it.
+    pub fn exec_command(&self, id: CmdId) -> Option<ExecCommand<'_>> {
+        let command = self.command(id)?;
+        let nexus = self.nexuses.at(command.nexus)?;
+        let session = self.sessions.get(command.session.index, command.session.generation)?;
+        let (relative_port, target_name) =
+            self.target(session.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
+        Some(ExecCommand {
+            id,
+            cdb: &command.cdb,
+            parsed: &command.parsed,
+            sg: &command.sg,
+            nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
+            read_only: nexus.read_only,
+            relative_port,
+            target_name,
+        })
+    }
+
+    /// The response of a command in state `Responding`.
+    pub fn response(&self, id: CmdId) -> Option<Response<'_>> {
+        let command = self.command(id)?;
+        let descriptor = command.device.and_then(|d| self.device(d)).is_some_and(|d| d.control.descriptor_sense);
+        let outcome = &command.outcome;
+        let data_in = outcome.transferred.min(command.sg.bytes());
+        Some(Response {
+            cmd: id,
+            driver_tag: command.driver_tag,
+            session: command.session,
+            status: outcome.status,
+            sense: outcome.sense,
+            sense_format: if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed },
+            sg: &command.sg,
+            data_in,
+            wanted: wanted(&command.parsed, outcome.transferred),
+        })
+    }
+
+    /// Session and driver handle of a command.
+    pub fn owner(&self, cmd: CmdId) -> Option<(SessionId, u64)> {
+        self.command(cmd).map(|c| (c.session, c.driver_tag))
+    }
+
+    pub(crate) fn command(&self, id: CmdId) -> Option<&Command> {
+        self.commands.get(id.index, id.generation)
+    }
+
+    pub(crate) fn command_mut(&mut self, id: CmdId) -> Option<&mut Command> {
+        self.commands.get_mut(id.index, id.generation)
+    }
+
+    pub(crate) fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.devices.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// The cross-engine name of an I_T_L nexus.
+    pub(crate) fn nexus_id(&self, slot: u32) -> Option<NexusId> {
+        let nexus = self.nexuses.at(slot)?;
+        Some(NexusId { reactor: self.config.reactor, session: nexus.session, lun: nexus.lun })
+    }
+
+    /// Whether the nexus slot is the one with this name.
+    pub(crate) fn is_nexus(&self, slot: u32, name: NexusId) -> bool {
+        slot != NONE && self.nexus_id(slot) == Some(name)
+    }
+
+    /// Queues a unit attention for every nexus of the device but one.
+    pub(crate) fn attention(&mut self, device: DeviceId, asc: scst_scsi::Asc, except: Option<NexusId>) {
+        let Some(found) = self.devices.get(device.0 as usize).and_then(Option::as_ref) else { return };
+        for &slot in &found.nexuses {
+            let Some(nexus) = self.nexuses.at_mut(slot) else { continue };
+            let name = NexusId { reactor: self.config.reactor, session: nexus.session, lun: nexus.lun };
+            if Some(name) != except {
+                nexus.attentions.establish(asc);
+            }
+        }
+    }
+
+    fn add_device(&mut self, device: DeviceId, control: ControlSettings) {
+        let index = device.0 as usize;
+        if self.devices.len() <= index {
+            self.devices.resize_with(index + 1, || None);
+        }
+        self.devices[index] = Some(Device {
+            control,
+            reservation: None,
+            nexuses: Vec::new(),
+            barriers: Vec::new(),
+            blocked: VecDeque::new(),
+            executing: 0,
+            home: HomeQueue::default(),
+            removing: false,
+        });
+    }
+
+    fn remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
+        if let Some(found) = self.device_mut(device) {
+            found.removing = true;
+            self.try_remove_device(device, fx);
+        } else {
+            fx.push_back(Effect::DeviceRemoved { device });
+        }
+    }
+
+    /// Lets a device go that nobody uses any more.
+    pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
+        if self.device(device).is_some_and(|d| d.removing && d.nexuses.is_empty() && d.barriers.is_empty()) {
+            self.devices[device.0 as usize] = None;
+            fx.push_back(Effect::DeviceRemoved { device });
+        }
+    }
+}
+
+/// Bytes that a command would have moved, had there been room: for data-in of emulated commands what they had to say,
+/// for everything else what the CDB asks for. The transport computes its residual from it.
+fn wanted(parsed: &Parsed, transferred: u32) -> u32 {
+    match parsed.direction {
+        scst_scsi::DataDirection::FromDevice if !parsed.flags.contains(scst_scsi::CommandFlags::MEDIUM_ACCESS) => {
+            transferred
+        }
+        scst_scsi::DataDirection::FromDevice if transferred == 0 => 0,
+        _ => parsed.length,
+    }
+}
+
+/// Sense data of a LUN that is not there (SPC-6 6.6.1).
+pub(crate) const fn no_lun() -> SenseData {
+    SenseData::new(scst_scsi::SenseKey::ILLEGAL_REQUEST, scst_scsi::Asc(0x2500))
+}

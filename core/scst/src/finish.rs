@@ -1,0 +1,206 @@
+//! From execution to the free slot: outcome, side effects, response, release.
+
+use scst_scsi::{ScsiStatus, SenseData};
+
+use crate::Nanos;
+use crate::attention::COMMANDS_CLEARED;
+use crate::buffer::SgList;
+use crate::command::{CommandMarks, CommandState, NONE};
+use crate::engine::{Effects, Engine};
+use crate::event::{DeviceUpdate, Effect};
+use crate::handler::{Outcome, SideEffects};
+use crate::ids::{CmdId, SessionId};
+
+impl Engine {
+    /// Whoever executed the command is done with it.
+    pub(crate) fn executed(&mut self, id: CmdId, outcome: Outcome, fx: &mut Effects) {
+        let Some(command) = self.command(id) else { return };
+        debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
+        if command.state != CommandState::Executing {
+            return;
+        }
+        let device = command.device;
+        if let Some(found) = device.and_then(|d| self.device_mut(d)) {
+            found.executing -= 1;
+        }
+        // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
+        self.apply_side_effects(id, outcome.effects, fx);
+        if self.command(id).is_some_and(|c| c.is_aborted()) {
+            self.finish_aborted(id, fx);
+        } else {
+            self.complete(id, outcome, fx);
+        }
+    }
+
+    fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
+        let Some(command) = self.command(id) else { return };
+        let (slot, device, owns) = (command.nexus, command.device, command.marks.contains(CommandMarks::OWNS_BARRIER));
+        if let Some(prevent) = effects.prevent_removal {
+            if let Some(nexus) = self.nexuses.at_mut(slot) {
+                nexus.prevents_removal = prevent;
+            }
+        }
+        let update = DeviceUpdate {
+            control: effects.control,
+            attention: effects.attention_for_others,
+            attention_except: self.nexus_id(slot),
+            ..DeviceUpdate::default()
+        };
+        if let Some(device) = device {
+            if owns {
+                self.release_barrier_of(id, device, update, fx);
+            } else if update.control.is_some() || update.attention.is_some() {
+                self.update_device(device, update, fx);
+            }
+        }
+    }
+
+    /// Ends a command that was not aborted: it leaves the task set and is answered.
+    pub(crate) fn complete(&mut self, id: CmdId, outcome: Outcome, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        command.outcome = outcome;
+        command.state = CommandState::Responding;
+        self.leave_task_set(id, fx);
+        self.no_longer_awaited(id, fx);
+        fx.push_back(Effect::Respond { cmd: id });
+    }
+
+    /// Ends a command with a bare status before it entered the task set.
+    pub(crate) fn respond_status(&mut self, id: CmdId, status: ScsiStatus, fx: &mut Effects) {
+        self.complete(id, Outcome::status(status), fx);
+    }
+
+    /// The response is gone, or cannot go any more.
+    pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
+        if self.command(id).is_some_and(|c| c.state == CommandState::Responding) {
+            self.free(id, fx);
+        }
+    }
+
+    /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
+    pub(crate) fn abort(&mut self, id: CmdId, marks: CommandMarks, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        if command.state == CommandState::Responding {
+            // Its work is done and its answer is on the way; only a vanished session changes that.
+            command.marks |= marks & CommandMarks::SESSION_GONE;
+            return;
+        }
+        let again = command.is_aborted();
+        command.marks |= marks | CommandMarks::ABORTED;
+        match command.state {
+            CommandState::Executing if !again => fx.push_back(Effect::CancelIo { cmd: id }),
+            CommandState::AwaitingData if !again => fx.push_back(Effect::AbortData { cmd: id }),
+            CommandState::AwaitingBuffer | CommandState::Executing | CommandState::AwaitingData => {}
+            CommandState::Queued => {
+                self.unqueue(id);
+                self.finish_aborted(id, fx);
+            }
+            CommandState::Blocked | CommandState::Held => self.finish_aborted(id, fx),
+            CommandState::AwaitingBarrier => {
+                if let Some(device) = self.command(id).and_then(|c| c.device) {
+                    self.release_barrier_of(id, device, DeviceUpdate::default(), fx);
+                }
+                self.finish_aborted(id, fx);
+            }
+            CommandState::Responding => {}
+        }
+    }
+
+    /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, else silently.
+    pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        let (marks, slot, device) = (command.marks, command.nexus, command.device);
+        command.state = CommandState::Responding;
+        let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
+        let control = device.and_then(|d| self.device(d)).map(|d| d.control).unwrap_or_default();
+        self.leave_task_set(id, fx);
+        self.no_longer_awaited(id, fx);
+        if by_other && control.task_aborted_status {
+            if let Some(command) = self.command_mut(id) {
+                command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
+            }
+            fx.push_back(Effect::Respond { cmd: id });
+            return;
+        }
+        if by_other {
+            // SAM-5 5.14.5: the initiator hears of it through a unit attention.
+            if let Some(nexus) = self.nexuses.at_mut(slot) {
+                nexus.attentions.establish(COMMANDS_CLEARED);
+            }
+        }
+        let Some(command) = self.command(id) else { return };
+        fx.push_back(Effect::Dropped { session: command.session, driver_tag: command.driver_tag, cmd: id });
+        self.free(id, fx);
+    }
+
+    /// Frees the slot and what hangs on it.
+    fn free(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.commands.remove(id.index, id.generation) else { return };
+        if !command.sg.is_empty() {
+            fx.push_back(Effect::Release { sg: command.sg });
+        }
+        if command.nexus != NONE {
+            self.nexus_lost_command(command.nexus, fx);
+        }
+        let session = command.session;
+        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
+            found.commands -= 1;
+            if found.closing && found.commands == 0 {
+                self.session_gone(session, fx);
+            }
+        }
+    }
+
+    fn nexus_lost_command(&mut self, slot: u32, fx: &mut Effects) {
+        let Some(nexus) = self.nexuses.at_mut(slot) else { return };
+        nexus.commands -= 1;
+        if nexus.removed && nexus.commands == 0 {
+            self.drop_nexus(slot, fx);
+        }
+    }
+
+    /// A session ends: everything it has is aborted, silently.
+    pub(crate) fn session_down(&mut self, id: SessionId, fx: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(id.index, id.generation) else { return };
+        if std::mem::replace(&mut session.closing, true) {
+            return;
+        }
+        for cmd in self.commands_where(|c| c.session == id) {
+            self.abort(cmd, CommandMarks::SESSION_GONE, fx);
+        }
+        if self.sessions.get(id.index, id.generation).is_some_and(|s| s.commands == 0) {
+            self.session_gone(id, fx);
+        }
+    }
+
+    /// The last command of a closing session has gone.
+    fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
+        let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
+        for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
+            self.drop_nexus(slot, fx);
+        }
+        self.drop_tmfs_of(id);
+        fx.push_back(Effect::SessionClosed { session: id });
+    }
+
+    /// Names of all commands that a predicate takes, oldest slot first. Not for the hot path.
+    pub(crate) fn commands_where(&self, mut take: impl FnMut(&crate::command::Command) -> bool) -> Vec<CmdId> {
+        self.commands
+            .iter()
+            .filter(|(_, _, c)| take(c))
+            .map(|(index, generation, _)| CmdId { index, generation })
+            .collect()
+    }
+
+    /// A command with nothing but sense data to say, for the shard when a device vanished under it.
+    pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
+        self.now = now;
+        self.executed(id, Outcome::check(sense), fx);
+        self.settle(fx);
+    }
+
+    /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.
+    pub fn buffers_in_use(&self) -> impl Iterator<Item = &SgList> {
+        self.commands.iter().map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
+    }
+}

@@ -1,0 +1,124 @@
+//! LUN maps of live sessions: what a new snapshot of a target changes.
+
+use std::sync::Arc;
+
+use crate::attention::{POWER_ON, REPORTED_LUNS_CHANGED, attention_sense};
+use crate::command::NONE;
+use crate::config::{LunMap, TargetConfig};
+use crate::engine::{Effects, Engine};
+use crate::event::{DeviceUpdate, Effect, ReservationChange};
+use crate::ids::{SessionId, TargetId};
+use crate::nexus::Nexus;
+
+impl Engine {
+    /// A target is new or has changed. Sessions keep going; those whose LUNs change are told.
+    pub(crate) fn set_target(&mut self, target: Arc<TargetConfig>, fx: &mut Effects) {
+        let index = target.id.0 as usize;
+        if self.targets.len() <= index {
+            self.targets.resize(index + 1, None);
+        }
+        self.targets[index] = Some(Arc::clone(&target));
+        for session in self.sessions_of(target.id) {
+            if !target.enabled {
+                fx.push_back(Effect::CloseSession { session });
+                continue;
+            }
+            let Some(found) = self.sessions.get(session.index, session.generation) else { continue };
+            let map = Arc::clone(target.map_for(&found.initiator));
+            if *map != *found.map {
+                self.replace_map(session, map, fx);
+            }
+        }
+    }
+
+    pub(crate) fn remove_target(&mut self, target: TargetId, fx: &mut Effects) {
+        if let Some(slot) = self.targets.get_mut(target.0 as usize) {
+            *slot = None;
+        }
+        for session in self.sessions_of(target) {
+            fx.push_back(Effect::CloseSession { session });
+        }
+    }
+
+    fn sessions_of(&self, target: TargetId) -> Vec<SessionId> {
+        self.sessions
+            .iter()
+            .filter(|(_, _, s)| s.target == target && !s.closing)
+            .map(|(index, generation, _)| SessionId { index, generation })
+            .collect()
+    }
+
+    fn replace_map(&mut self, session: SessionId, map: Arc<LunMap>, fx: &mut Effects) {
+        for slot in self.apply_map(session, map) {
+            match self.nexuses.at_mut(slot) {
+                Some(nexus) if nexus.commands > 0 => nexus.removed = true,
+                _ => self.drop_nexus(slot, fx),
+            }
+        }
+        let slots: Vec<u32> = self
+            .sessions
+            .get(session.index, session.generation)
+            .map(|s| s.by_lun.iter().copied().filter(|s| *s != NONE).collect())
+            .unwrap_or_default();
+        for slot in slots {
+            if let Some(nexus) = self.nexuses.at_mut(slot) {
+                nexus.attentions.establish(REPORTED_LUNS_CHANGED);
+            }
+        }
+        fx.push_back(Effect::AsyncEvent { session, sense: attention_sense(REPORTED_LUNS_CHANGED) });
+    }
+
+    /// Makes a session see a map; returns nexuses that are in it no more. A LUN that shows another device than before
+    /// is a new nexus.
+    pub(crate) fn apply_map(&mut self, id: SessionId, map: Arc<LunMap>) -> Vec<u32> {
+        let Some(session) = self.sessions.get_mut(id.index, id.generation) else { return Vec::new() };
+        let size = map.entries().last().map_or(0, |e| e.lun as usize + 1);
+        let mut old = std::mem::replace(&mut session.by_lun, vec![NONE; size]);
+        for entry in map.entries() {
+            let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            let before = old.get(entry.lun as usize).copied().unwrap_or(NONE);
+            let keeps = self.nexuses.at_mut(before).filter(|n| n.device == entry.device);
+            let slot = if let Some(nexus) = keeps {
+                nexus.read_only = entry.read_only;
+                old[entry.lun as usize] = NONE;
+                before
+            } else {
+                let mut nexus = Nexus::new(id, entry.lun, entry.device, entry.read_only);
+                nexus.attentions.establish(POWER_ON);
+                let Some((slot, _)) = self.nexuses.insert(nexus) else { break };
+                device.nexuses.push(slot);
+                slot
+            };
+            session.by_lun[entry.lun as usize] = slot;
+        }
+        session.map = map;
+        old.into_iter().filter(|s| *s != NONE).collect()
+    }
+
+    /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).
+    pub(crate) fn drop_nexus(&mut self, slot: u32, fx: &mut Effects) {
+        self.release_reservation(slot, fx);
+        let Some((index, generation)) = self.nexuses.name(slot) else { return };
+        let Some(nexus) = self.nexuses.remove(index, generation) else { return };
+        debug_assert_eq!(nexus.in_task_set, 0);
+        if let Some(device) = self.device_mut(nexus.device) {
+            if let Some(at) = device.nexuses.iter().position(|n| *n == slot) {
+                device.nexuses.swap_remove(at);
+            }
+        }
+        self.try_remove_device(nexus.device, fx);
+    }
+
+    pub(crate) fn release_reservation(&mut self, slot: u32, fx: &mut Effects) {
+        let (Some(name), Some(device)) = (self.nexus_id(slot), self.nexuses.at(slot).map(|n| n.device)) else {
+            return;
+        };
+        if self.device(device).is_some_and(|d| d.reservation == Some(name)) {
+            let update =
+                DeviceUpdate { reservation: Some(ReservationChange::ReleaseBy(name)), ..DeviceUpdate::default() };
+            self.update_device(device, update, fx);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Sessions (I_T nexuses) and their view of each logical unit (I_T_L nexuses).
+
+use std::sync::Arc;
+
+use crate::attention::AttentionQueue;
+use crate::command::NONE;
+use crate::config::LunMap;
+use crate::ids::{DeviceId, SessionId, TargetId};
+
+/// A session of this engine.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) target: TargetId,
+    pub(crate) initiator: String,
+    /// The LUN map in force.
+    pub(crate) map: Arc<LunMap>,
+    /// Nexus slot by LUN number, [`NONE`] where there is no LUN.
+    pub(crate) by_lun: Vec<u32>,
+    /// Commands that have a slot.
+    pub(crate) commands: u32,
+    /// It is going away.
+    pub(crate) closing: bool,
+}
+
+impl Session {
+    pub(crate) fn nexus(&self, lun: u32) -> u32 {
+        self.by_lun.get(lun as usize).copied().unwrap_or(NONE)
+    }
+}
+
+/// One session's view of one logical unit.
+#[derive(Debug)]
+pub(crate) struct Nexus {
+    pub(crate) session: SessionId,
+    pub(crate) lun: u32,
+    pub(crate) device: DeviceId,
+    pub(crate) read_only: bool,
+    pub(crate) prevents_removal: bool,
+    /// The LUN left the map; the slot goes when its last command does.
+    pub(crate) removed: bool,
+    pub(crate) attentions: AttentionQueue,
+    /// Commands that have a slot.
+    pub(crate) commands: u32,
+    /// Task set: oldest and newest command, by slot.
+    pub(crate) oldest: u32,
+    pub(crate) newest: u32,
+    /// Commands in the task set.
+    pub(crate) in_task_set: u32,
+    /// Of these, ORDERED and HEAD OF QUEUE ones.
+    pub(crate) ordered: u32,
+    pub(crate) head_of_queue: u32,
+    /// Of these, commands in state `Queued`.
+    pub(crate) queued: u32,
+}
+
+impl Nexus {
+    pub(crate) fn new(session: SessionId, lun: u32, device: DeviceId, read_only: bool) -> Self {
+        Self {
+            session,
+            lun,
+            device,
+            read_only,
+            prevents_removal: false,
+            removed: false,
+            attentions: AttentionQueue::default(),
+            commands: 0,
+            oldest: NONE,
+            newest: NONE,
+            in_task_set: 0,
+            ordered: 0,
+            head_of_queue: 0,
+            queued: 0,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Task sets (SAM-5 8.6): who may run before whom.
+//!
+//! Each I_T_L nexus keeps its commands in the order they arrived. With only SIMPLE commands around, every one may run
+//! at once and three counters say so. With TST = 000b the logical unit has one task set for all nexuses: an ORDERED
+//! command then also asks for a barrier over the whole unit, which gives the same order across reactors.
+
+use scst_scsi::TaskAttribute;
+
+use crate::command::{Command, CommandMarks, CommandState, NONE};
+use crate::engine::{Effects, Engine};
+use crate::ids::CmdId;
+
+/// What older commands of the task set mean for the ones behind them.
+#[derive(Default)]
+struct Older {
+    any: bool,
+    ordered: bool,
+    head_of_queue: bool,
+}
+
+impl Older {
+    fn lets(&self, attribute: TaskAttribute) -> bool {
+        match attribute {
+            TaskAttribute::HeadOfQueue => true,
+            TaskAttribute::Ordered => !self.any,
+            TaskAttribute::Simple | TaskAttribute::Aca => !self.ordered && !self.head_of_queue,
+        }
+    }
+}
+
+impl Engine {
+    /// Gives a command its place in the order of its nexus.
+    pub(crate) fn join_task_set(&mut self, id: CmdId) {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
+        if command.marks.intersects(CommandMarks::IN_TASK_SET | CommandMarks::UNDELIVERED) {
+            return;
+        }
+        let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
+        if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref()) {
+            if device.control.restricted_reordering && command.attribute == TaskAttribute::Simple {
+                command.attribute = TaskAttribute::Ordered;
+            }
+        }
+        command.marks |= CommandMarks::IN_TASK_SET;
+        command.previous = nexus.newest;
+        command.next = NONE;
+        match command.attribute {
+            TaskAttribute::Ordered => nexus.ordered += 1,
+            TaskAttribute::HeadOfQueue => nexus.head_of_queue += 1,
+            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        }
+        nexus.in_task_set += 1;
+        let before = std::mem::replace(&mut nexus.newest, id.index);
+        if before == NONE {
+            nexus.oldest = id.index;
+        } else if let Some(before) = self.commands.at_mut(before) {
+            before.next = id.index;
+        }
+    }
+
+    /// A command is complete as far as the transport is concerned: it runs, or waits for its turn.
+    pub(crate) fn enter_task_set(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+            return;
+        }
+        if command.marks.contains(CommandMarks::UNDELIVERED) {
+            command.state = CommandState::Held;
+            return;
+        }
+        command.state = CommandState::Queued;
+        if command.nexus == NONE {
+            self.start(id, fx);
+            return;
+        }
+        self.join_task_set(id);
+        if self.has_turn(id) {
+            self.start(id, fx);
+        } else if let Some(nexus) = self.command(id).map(|c| c.nexus).and_then(|n| self.nexuses.at_mut(n)) {
+            nexus.queued += 1;
+        }
+    }
+
+    fn has_turn(&self, id: CmdId) -> bool {
+        let Some(command) = self.command(id) else { return false };
+        let Some(nexus) = self.nexuses.at(command.nexus) else { return true };
+        match command.attribute {
+            TaskAttribute::HeadOfQueue => true,
+            TaskAttribute::Simple | TaskAttribute::Aca if nexus.ordered == 0 && nexus.head_of_queue == 0 => true,
+            attribute => self.older_than(id.index, nexus.oldest).lets(attribute),
+        }
+    }
+
+    /// What stands before a command in its list.
+    fn older_than(&self, slot: u32, oldest: u32) -> Older {
+        let mut older = Older::default();
+        let mut at = oldest;
+        while at != slot && at != NONE {
+            let Some(command) = self.commands.at(at) else { break };
+            older.count(command);
+            at = command.next;
+        }
+        older
+    }
+
+    /// Takes a command out of the order; those behind it may get their turn.
+    pub(crate) fn leave_task_set(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
+        if !command.marks.contains(CommandMarks::IN_TASK_SET) {
+            return;
+        }
+        command.marks.remove(CommandMarks::IN_TASK_SET);
+        let (slot, previous, next, attribute) = (command.nexus, command.previous, command.next, command.attribute);
+        if let Some(previous) = self.commands.at_mut(previous) {
+            previous.next = next;
+        }
+        if let Some(next) = self.commands.at_mut(next) {
+            next.previous = previous;
+        }
+        let Some(nexus) = self.nexuses.at_mut(slot) else { return };
+        if nexus.oldest == id.index {
+            nexus.oldest = next;
+        }
+        if nexus.newest == id.index {
+            nexus.newest = previous;
+        }
+        nexus.in_task_set -= 1;
+        match attribute {
+            TaskAttribute::Ordered => nexus.ordered -= 1,
+            TaskAttribute::HeadOfQueue => nexus.head_of_queue -= 1,
+            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        }
+        if nexus.queued > 0 {
+            self.give_turns(slot, fx);
+        }
+    }
+
+    /// Starts every queued command of a nexus whose turn has come. Commands that complete while this goes on come
+    /// back here themselves, so each start begins a fresh look.
+    fn give_turns(&mut self, slot: u32, fx: &mut Effects) {
+        while let Some(id) = self.next_turn(slot) {
+            if let Some(nexus) = self.nexuses.at_mut(slot) {
+                nexus.queued -= 1;
+            }
+            self.start(id, fx);
+        }
+    }
+
+    fn next_turn(&self, slot: u32) -> Option<CmdId> {
+        let nexus = self.nexuses.at(slot)?;
+        if nexus.queued == 0 {
+            return None;
+        }
+        let mut older = Older::default();
+        let mut at = nexus.oldest;
+        while at != NONE {
+            let command = self.commands.at(at)?;
+            if command.state == CommandState::Queued && older.lets(command.attribute) {
+                return self.commands.name(at).map(|(index, generation)| CmdId { index, generation });
+            }
+            older.count(command);
+            at = command.next;
+        }
+        None
+    }
+
+    /// A queued command ends without having had its turn.
+    pub(crate) fn unqueue(&mut self, id: CmdId) {
+        let Some(command) = self.command(id) else { return };
+        if command.state == CommandState::Queued && command.marks.contains(CommandMarks::IN_TASK_SET) {
+            let slot = command.nexus;
+            if let Some(nexus) = self.nexuses.at_mut(slot) {
+                nexus.queued -= 1;
+            }
+        }
+    }
+}
+
+impl Older {
+    fn count(&mut self, command: &Command) {
+        self.any = true;
+        match command.attribute {
+            TaskAttribute::Ordered => self.ordered = true,
+            TaskAttribute::HeadOfQueue => self.head_of_queue = true,
+            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        }
+    }
+}
