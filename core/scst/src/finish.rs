@@ -35,10 +35,10 @@ impl Engine {
     fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
         let Some(command) = self.command(id) else { return };
         let (slot, device, owns) = (command.nexus, command.device, command.marks.contains(CommandMarks::OWNS_BARRIER));
-        if let Some(prevent) = effects.prevent_removal {
-            if let Some(nexus) = self.nexuses.at_mut(slot) {
-                nexus.prevents_removal = prevent;
-            }
+        if let Some(prevent) = effects.prevent_removal
+            && let Some(nexus) = self.nexuses.at_mut(slot)
+        {
+            nexus.prevents_removal = prevent;
         }
         let update = DeviceUpdate {
             control: effects.control,
@@ -61,8 +61,8 @@ impl Engine {
         command.outcome = outcome;
         command.state = CommandState::Responding;
         self.leave_task_set(id, fx);
-        self.no_longer_awaited(id, fx);
         fx.push_back(Effect::Respond { cmd: id });
+        self.no_longer_awaited(id, fx);
     }
 
     /// Ends a command with a bare status before it entered the task set.
@@ -114,12 +114,12 @@ impl Engine {
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
         let control = device.and_then(|d| self.device(d)).map(|d| d.control).unwrap_or_default();
         self.leave_task_set(id, fx);
-        self.no_longer_awaited(id, fx);
         if by_other && control.task_aborted_status {
             if let Some(command) = self.command_mut(id) {
                 command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             }
             fx.push_back(Effect::Respond { cmd: id });
+            self.no_longer_awaited(id, fx);
             return;
         }
         if by_other {
@@ -130,6 +130,7 @@ impl Engine {
         }
         let Some(command) = self.command(id) else { return };
         fx.push_back(Effect::Dropped { session: command.session, driver_tag: command.driver_tag, cmd: id });
+        self.no_longer_awaited(id, fx);
         self.free(id, fx);
     }
 

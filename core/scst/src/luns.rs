@@ -103,10 +103,10 @@ impl Engine {
         let Some((index, generation)) = self.nexuses.name(slot) else { return };
         let Some(nexus) = self.nexuses.remove(index, generation) else { return };
         debug_assert_eq!(nexus.in_task_set, 0);
-        if let Some(device) = self.device_mut(nexus.device) {
-            if let Some(at) = device.nexuses.iter().position(|n| *n == slot) {
-                device.nexuses.swap_remove(at);
-            }
+        if let Some(device) = self.device_mut(nexus.device)
+            && let Some(at) = device.nexuses.iter().position(|n| *n == slot)
+        {
+            device.nexuses.swap_remove(at);
         }
         self.try_remove_device(nexus.device, fx);
     }

@@ -36,10 +36,11 @@ impl Engine {
             return;
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
-        if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref()) {
-            if device.control.restricted_reordering && command.attribute == TaskAttribute::Simple {
-                command.attribute = TaskAttribute::Ordered;
-            }
+        if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref())
+            && device.control.restricted_reordering
+            && command.attribute == TaskAttribute::Simple
+        {
+            command.attribute = TaskAttribute::Ordered;
         }
         command.marks |= CommandMarks::IN_TASK_SET;
         command.previous = nexus.newest;

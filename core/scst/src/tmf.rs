@@ -38,10 +38,10 @@ impl Engine {
             return;
         };
         let id = TmfId { index, generation };
-        if let Some(response) = self.begin(id, &request, fx) {
-            if let Some(tmf) = self.tmfs.get_mut(index, generation) {
-                tmf.response = response;
-            }
+        if let Some(response) = self.begin(id, &request, fx)
+            && let Some(tmf) = self.tmfs.get_mut(index, generation)
+        {
+            tmf.response = response;
         }
         self.tmf_step_done(id, fx);
     }
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     fn answer(
-        &mut self,
+        &self,
         session: SessionId,
         driver_tag: u64,
         tmf: TmfId,

@@ -1,0 +1,6 @@
+//! Stories about the engine: N shards, a device that finishes when told to, a driver that records.
+
+mod common;
+mod ordering;
+mod sharing;
+mod task_management;

@@ -1,0 +1,206 @@
+//! What several initiators on one device may and may not do, and what they are told.
+
+use crate::common::{READ_1, Seen, WRITE_1, World, good, rows, target};
+use scst_core::handler::{ControlSettings, Outcome, SideEffects};
+use scst_core::ids::DeviceId;
+use scst_core::shard::{Control, Notice};
+use scst_scsi::{Asc, ScsiStatus, TaskAttribute};
+
+const CHECK: ScsiStatus = ScsiStatus::CHECK_CONDITION;
+const RESERVE: [u8; 6] = [0x16, 0, 0, 0, 0, 0];
+const RELEASE: [u8; 6] = [0x17, 0, 0, 0, 0, 0];
+const REPORT_LUNS: [u8; 12] = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+
+#[test]
+fn a_reservation_keeps_others_out_on_every_reactor() {
+    let mut w = World::new(2);
+    let (holder, other) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (t, _) = w.simple(0, holder, &RESERVE);
+    w.expect(0, &[good(t)]);
+    let (t1, _) = w.simple(1, other, &READ_1);
+    let (t2, _) = w.simple(1, other, &RESERVE);
+    let (t3, _) = w.simple(1, other, &RELEASE);
+    let conflict = |t| Seen::Response(t, ScsiStatus::RESERVATION_CONFLICT, None);
+    w.expect(1, &[conflict(t1), conflict(t2), good(t3)]);
+    let (_, a) = w.simple(0, holder, &READ_1);
+    assert_eq!(w.executing(0), [a]);
+    w.finish(0, a);
+    let (_, _) = w.simple(0, holder, &RELEASE);
+    let (_, b) = w.simple(1, other, &READ_1);
+    assert_eq!(w.executing(0), [b]);
+}
+
+#[test]
+fn a_reservation_goes_with_its_session() {
+    let mut w = World::new(2);
+    let (holder, other) = (w.login(1, "iqn.a"), w.login(0, "iqn.b"));
+    let (t, _) = w.simple(1, holder, &RESERVE);
+    w.expect(1, &[good(t)]);
+    w.nodes[1].shard.session_down(w.now, holder);
+    w.run(1);
+    let (_, b) = w.simple(0, other, &READ_1);
+    assert_eq!(w.executing(0), [b]);
+}
+
+#[test]
+fn a_reservation_that_arrives_after_its_session_is_not_kept() {
+    let mut w = World::new(2);
+    let (holder, other) = (w.login(1, "iqn.a"), w.login(0, "iqn.b"));
+    w.prompt = false;
+    let (_, _) = w.simple(1, holder, &RESERVE);
+    // Close, closed, granted: one message at a time until the owner has reserved.
+    while w.nodes[1].driver.responding.is_empty() {
+        let (to, message) = w.wire.pop_front().unwrap();
+        w.nodes[to].shard.message(w.now, message);
+        w.run(to);
+    }
+    w.nodes[1].driver.seen.clear();
+    w.expect(1, &[]);
+    w.nodes[1].shard.session_down(w.now, holder);
+    w.run(1);
+    w.prompt = true;
+    w.deliver_messages();
+    let (_, b) = w.simple(0, other, &READ_1);
+    assert_eq!(w.executing(0), [b]);
+}
+
+#[test]
+fn mode_select_is_alone_and_tells_the_others() {
+    let mut w = World::new(2);
+    let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (_, a) = w.simple(1, s1, &READ_1);
+    let (t, select) = w.simple(0, s0, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(w.executing(0), [a]);
+    let (_, c) = w.simple(1, s1, &READ_1);
+    w.finish(1, a);
+    assert_eq!(w.executing(0), [select]);
+    let control = ControlSettings { descriptor_sense: true, ..crate::common::per_nexus() };
+    let effects =
+        SideEffects { attention_for_others: Some(Asc(0x2a01)), control: Some(control), prevent_removal: None };
+    w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+    w.finish(0, select);
+    w.expect(0, &[good(t)]);
+    assert_eq!(w.executing(0), [], "the waiting read was told first");
+    let seen = w.nodes[1].driver.seen.clone();
+    assert_eq!(seen[1..], [Seen::Response(4 + 3, CHECK, Some((6, 0x2a01)))]);
+    assert_eq!(w.nodes[1].shard.engine().state(c), Some(scst_core::CommandState::Responding));
+}
+
+#[test]
+fn compare_and_write_keeps_out_only_what_overlaps() {
+    let mut w = World::new(2);
+    let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let write = |lba| [0x2a, 0, 0, 0, 0, lba, 0, 0, 1, 0];
+    let (_, before) = w.simple(1, s1, &write(5));
+    w.data(1, before, Ok(()));
+    let (_, compare) = w.simple(0, s0, &[0x89, 0, 0, 0, 0, 4, 0, 0, 2, 0]);
+    assert_eq!(w.executing(0), [before]);
+    let (_, apart) = w.simple(1, s1, &write(6));
+    w.data(1, apart, Ok(()));
+    let (_, inside) = w.simple(1, s1, &write(4));
+    w.data(1, inside, Ok(()));
+    assert_eq!(w.executing(0), [before, apart]);
+    w.finish(1, before);
+    assert_eq!(w.executing(0), [apart, compare]);
+    w.finish(0, compare);
+    assert_eq!(w.executing(0), [apart, inside]);
+}
+
+#[test]
+fn a_read_only_lun_refuses_writes() {
+    let mut w = World::new(1);
+    w.set_target(target(rows(&[(0, 0, true), (1, 0, false)])));
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.simple(0, s, &WRITE_1);
+    w.data(0, a, Ok(()));
+    w.expect(0, &[Seen::RequestData(t, 512), Seen::Response(t, CHECK, Some((7, 0x2700)))]);
+    let (_, b) = w.send_with(0, s, 1, &WRITE_1, TaskAttribute::Simple, false);
+    w.data(0, b, Ok(()));
+    assert_eq!(w.executing(0), [b], "the same device, writable under another LUN");
+}
+
+#[test]
+fn a_changed_lun_map_reaches_live_sessions() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.send_with(0, s, 1, &READ_1, TaskAttribute::Simple, false);
+    w.set_target(target(rows(&[(0, 0, false), (7, 1, false)])));
+    w.expect(0, &[Seen::Async(0x3f0e)]);
+    w.finish(0, a);
+    w.expect(0, &[good(t)]);
+    let (t0, _) = w.simple(0, s, &READ_1);
+    let t1 = w.send(0, s, 1, &READ_1, TaskAttribute::Simple);
+    let t7 = w.send(0, s, 7, &READ_1, TaskAttribute::Simple);
+    let (_, again) = w.simple(0, s, &READ_1);
+    w.expect(
+        0,
+        &[
+            Seen::Response(t0, CHECK, Some((6, 0x3f0e))),
+            Seen::Response(t1, CHECK, Some((5, 0x2500))),
+            Seen::Response(t7, CHECK, Some((6, 0x2900))),
+        ],
+    );
+    assert_eq!(w.executing(0), [again], "told once, it is told for the whole session");
+}
+
+#[test]
+fn report_luns_lists_the_map_and_clears_the_attention() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    w.set_target(target(rows(&[(0, 0, false), (300, 1, false)])));
+    w.expect(0, &[Seen::Async(0x3f0e)]);
+    let (t, _) = w.simple(0, s, &REPORT_LUNS);
+    w.expect(0, &[good(t)]);
+    assert_eq!(w.nodes[0].pool.last, [[0, 0, 0, 16, 0, 0, 0, 0], [0; 8], [0x41, 0x2c, 0, 0, 0, 0, 0, 0]].concat());
+    let (_, a) = w.simple(0, s, &READ_1);
+    assert_eq!(w.executing(0), [a]);
+}
+
+#[test]
+fn a_lun_that_is_not_there_answers_what_it_must() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let t1 = w.send(0, s, 9, &[0x12, 0, 0, 0, 36, 0], TaskAttribute::Simple);
+    w.expect(0, &[good(t1)]);
+    assert_eq!(w.nodes[0].pool.last[0], 0x7f);
+    let t2 = w.send(0, s, 9, &REPORT_LUNS, TaskAttribute::Simple);
+    let t3 = w.send(0, s, 9, &READ_1, TaskAttribute::Simple);
+    let t4 = w.send(0, s, 9, &[3, 0, 0, 0, 18, 0], TaskAttribute::Simple);
+    w.expect(0, &[good(t2), Seen::Response(t3, CHECK, Some((5, 0x2500))), good(t4)]);
+    assert_eq!((w.nodes[0].pool.last[2], w.nodes[0].pool.last[12]), (5, 0x25));
+    w.assert_clean();
+}
+
+#[test]
+fn request_sense_tells_an_attention_and_clears_it() {
+    let mut w = World::new(1);
+    let s = w.fresh_login(0, "iqn.a");
+    for expected in [(6, 0x29), (0, 0)] {
+        let (t, _) = w.simple(0, s, &[3, 0, 0, 0, 18, 0]);
+        w.expect(0, &[good(t)]);
+        assert_eq!((w.nodes[0].pool.last[2], w.nodes[0].pool.last[12]), expected);
+    }
+}
+
+#[test]
+fn a_device_leaves_when_its_last_command_has() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.send_with(0, s, 1, &READ_1, TaskAttribute::Simple, false);
+    w.set_target(target(rows(&[(0, 0, false)])));
+    w.control(0, Control::RemoveDevice(DeviceId(1)));
+    assert_eq!(w.nodes[0].notices, []);
+    w.finish(0, a);
+    w.expect(0, &[Seen::Async(0x3f0e), good(t)]);
+    assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(1))]);
+}
+
+#[test]
+fn a_disabled_target_closes_its_sessions() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let mut disabled = target(rows(&[(0, 0, false)]));
+    disabled.enabled = false;
+    w.set_target(disabled);
+    w.expect(0, &[Seen::CloseSession(s)]);
+}

@@ -1,0 +1,166 @@
+//! SAM-5 clause 7, and its promise: when the answer is out, nothing of the aborted commands touches the medium.
+
+use crate::common::{READ_1, Seen, WRITE_1, World, good};
+use scst_core::event::DataError;
+use scst_core::handler::ControlSettings;
+use scst_core::{Nanos, engine::Limits};
+use scst_scsi::TaskManagementFunction as F;
+use scst_scsi::TaskManagementResponse as R;
+use scst_scsi::{ScsiStatus, TaskAttribute};
+
+const CHECK: ScsiStatus = ScsiStatus::CHECK_CONDITION;
+
+#[test]
+fn abort_task_is_answered_when_the_device_has_let_go() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.simple(0, s, &READ_1);
+    let tmf = w.tmf(0, s, F::AbortTask, Some(a));
+    w.expect(0, &[]);
+    assert_eq!(w.media[0].borrow().cancelled, [a]);
+    w.finish(0, a);
+    w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    w.assert_clean();
+}
+
+#[test]
+fn abort_task_stops_data_that_are_on_the_way() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.simple(0, s, &WRITE_1);
+    let tmf = w.tmf(0, s, F::AbortTask, Some(a));
+    w.expect(0, &[Seen::RequestData(t, 512), Seen::AbortData(t)]);
+    assert_eq!(w.nodes[0].pool.out, 1, "bytes may still arrive in the buffer");
+    w.data(0, a, Err(DataError::Stopped));
+    w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    assert_eq!(w.executing(0), []);
+    w.assert_clean();
+}
+
+#[test]
+fn abort_task_knows_its_own_session_lun_and_what_is_gone() {
+    let mut w = World::new(1);
+    let (s, other) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t, a) = w.simple(0, s, &READ_1);
+    let foreign = w.tmf(0, other, F::AbortTask, Some(a));
+    let (t1, on_lun_1) = w.send_with(0, s, 1, &READ_1, TaskAttribute::Simple, false);
+    let wrong_lun = w.tmf(0, s, F::AbortTask, Some(on_lun_1));
+    w.finish(0, a);
+    w.expect(0, &[Seen::Tmf(foreign, R::TaskDoesNotExist), Seen::Tmf(wrong_lun, R::Rejected), good(t)]);
+    let late = w.tmf(0, s, F::AbortTask, Some(a));
+    w.finish(0, on_lun_1);
+    w.expect(0, &[Seen::Tmf(late, R::TaskDoesNotExist), good(t1)]);
+}
+
+#[test]
+fn abort_task_set_takes_only_the_commands_of_its_nexus() {
+    let mut w = World::new(1);
+    let (s, other) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t1, a) = w.simple(0, s, &READ_1);
+    let (t2, _queued) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
+    let (t3, c) = w.simple(0, other, &READ_1);
+    let tmf = w.tmf(0, s, F::AbortTaskSet, None);
+    w.expect(0, &[Seen::Dropped(t2)]);
+    w.finish(0, c);
+    w.finish(0, a);
+    w.expect(0, &[good(t3), Seen::Dropped(t1), Seen::Tmf(tmf, R::Complete)]);
+    w.assert_clean();
+}
+
+#[test]
+fn logical_unit_reset_reaches_every_reactor_and_tells_every_nexus() {
+    let mut w = World::new(2);
+    let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (t1, a) = w.simple(1, s1, &READ_1);
+    let tmf = w.tmf(0, s0, F::LogicalUnitReset, None);
+    let (t2, _) = w.simple(0, s0, &READ_1);
+    w.expect(0, &[]);
+    assert_eq!(w.executing(0), [a], "the reset waits, and what came later waits for the reset");
+    w.finish(1, a);
+    assert_eq!(w.media[0].borrow().resets, 1);
+    w.expect(1, &[Seen::Dropped(t1)]);
+    w.expect(0, &[Seen::Tmf(tmf, R::Complete), Seen::Response(t2, CHECK, Some((6, 0x2900)))]);
+    let (t3, _) = w.simple(1, s1, &READ_1);
+    w.expect(1, &[Seen::Response(t3, CHECK, Some((6, 0x2900)))]);
+    w.assert_clean();
+}
+
+#[test]
+fn the_task_aborted_status_is_for_the_victims_only() {
+    let control = ControlSettings { task_aborted_status: true, ..ControlSettings::default() };
+    let mut w = World::with(1, Limits::default(), control);
+    let (s, victim) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t1, a) = w.simple(0, s, &READ_1);
+    let (t2, b) = w.simple(0, victim, &READ_1);
+    let tmf = w.tmf(0, s, F::ClearTaskSet, None);
+    w.finish(0, a);
+    w.finish(0, b);
+    let aborted = Seen::Response(t2, ScsiStatus::TASK_ABORTED, None);
+    w.expect(0, &[Seen::Dropped(t1), aborted, Seen::Tmf(tmf, R::Complete)]);
+    w.assert_clean();
+}
+
+#[test]
+fn without_it_the_victims_get_a_unit_attention() {
+    let mut w = World::with(1, Limits::default(), ControlSettings::default());
+    let (s, victim) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t1, a) = w.simple(0, victim, &READ_1);
+    let tmf = w.tmf(0, s, F::ClearTaskSet, None);
+    w.finish(0, a);
+    w.expect(0, &[Seen::Dropped(t1), Seen::Tmf(tmf, R::Complete)]);
+    let (t2, _) = w.simple(0, victim, &READ_1);
+    w.expect(0, &[Seen::Response(t2, CHECK, Some((6, 0x2f00)))]);
+}
+
+#[test]
+fn target_reset_resets_every_unit_of_the_nexus() {
+    let mut w = World::new(2);
+    let s = w.login(1, "iqn.a");
+    let tmf = w.tmf(1, s, F::TargetReset, None);
+    w.expect(1, &[Seen::Tmf(tmf, R::Complete)]);
+    assert_eq!((w.media[0].borrow().resets, w.media[1].borrow().resets), (1, 1));
+}
+
+#[test]
+fn a_lost_session_ends_its_commands_without_a_word() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t1, a) = w.simple(0, s, &READ_1);
+    let (t2, b) = w.simple(0, s, &WRITE_1);
+    w.expect(0, &[Seen::RequestData(t2, 512)]);
+    w.nodes[0].shard.session_down(w.now, s);
+    w.run(0);
+    w.expect(0, &[Seen::AbortData(t2)]);
+    w.data(0, b, Err(DataError::Stopped));
+    w.finish(0, a);
+    w.expect(0, &[Seen::Dropped(t2), Seen::Dropped(t1), Seen::Closed(s)]);
+    assert_eq!(w.nodes[0].shard.engine().session_count(), 0);
+    w.assert_clean();
+}
+
+#[test]
+fn a_reset_that_nothing_lets_through_fails_after_its_deadline() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (_, a) = w.simple(0, s, &READ_1);
+    let tmf = w.tmf(0, s, F::LogicalUnitReset, None);
+    w.now = w.nodes[0].shard.poll_timeout().unwrap();
+    assert_eq!(w.now, Nanos::from_secs(30));
+    w.nodes[0].shard.handle_timeout(w.now);
+    w.run(0);
+    w.expect(0, &[Seen::Tmf(tmf, R::Failed)]);
+    // The device is open again for others; the aborted command still ends when the device lets go.
+    let (_, b) = w.simple(0, s, &READ_1);
+    assert_eq!(w.executing(0), [a, b]);
+}
+
+#[test]
+fn queries_say_what_is_there() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (_, a) = w.simple(0, s, &READ_1);
+    let q1 = w.tmf(0, s, F::QueryTask, Some(a));
+    let q2 = w.tmf(0, s, F::QueryTaskSet, None);
+    let q3 = w.tmf(0, s, F::QueryAsynchronousEvent, None);
+    w.expect(0, &[Seen::Tmf(q1, R::Succeeded), Seen::Tmf(q2, R::Succeeded), Seen::Tmf(q3, R::Complete)]);
+}
