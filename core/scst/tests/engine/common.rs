@@ -121,7 +121,7 @@ impl IoQueue for NoIo {
 /// What the handlers of all shards of a device share with the test.
 #[derive(Default)]
 pub(crate) struct Medium {
-    pub(crate) executing: Vec<CmdId>,
+    pub(crate) executing: Vec<(ReactorId, CmdId)>,
     pub(crate) cancelled: Vec<CmdId>,
     pub(crate) resets: u32,
     pub(crate) outcome: Option<Outcome>,
@@ -158,12 +158,12 @@ impl HandlerShard for Handler {
         }
     }
     fn execute(&mut self, cmd: ExecCommand<'_>, _: &mut ExecContext<'_>) -> Execution {
-        self.0.borrow_mut().executing.push(cmd.id);
+        self.0.borrow_mut().executing.push((cmd.nexus.reactor, cmd.id));
         Execution::Pending
     }
     fn io_completed(&mut self, cmd: ExecCommand<'_>, _: IoCompletion, _: &mut ExecContext<'_>) -> Execution {
         let mut medium = self.0.borrow_mut();
-        medium.executing.retain(|c| *c != cmd.id);
+        medium.executing.retain(|c| *c != (cmd.nexus.reactor, cmd.id));
         Execution::Done(medium.outcome.take().unwrap_or_else(|| Outcome::good(cmd.sg.bytes())))
     }
     fn cancel(&mut self, cmd: CmdId, _: &mut dyn IoQueue) {
@@ -372,7 +372,7 @@ impl World {
     }
 
     pub(crate) fn executing(&self, device: usize) -> Vec<CmdId> {
-        self.media[device].borrow().executing.clone()
+        self.media[device].borrow().executing.iter().map(|(_, id)| *id).collect()
     }
 
     /// Nothing may be left: no command, no buffer.

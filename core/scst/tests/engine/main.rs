@@ -2,5 +2,6 @@
 
 mod common;
 mod ordering;
+mod random;
 mod sharing;
 mod task_management;

@@ -1,0 +1,328 @@
+//! Random histories with several reactors and slow messages between them. Checked: every command ends exactly once,
+//! every function is answered, nothing that a function aborted executes after its answer, exclusive commands are
+//! alone, nothing is left at the end.
+
+use std::collections::HashMap;
+
+use scst_core::CommandState;
+use scst_core::event::DataError;
+use scst_core::ids::{CmdId, SessionId};
+use scst_core::{Nanos, engine::Limits};
+use scst_scsi::{TaskAttribute, TaskManagementFunction as F};
+
+use crate::common::{Seen, World, rows, target};
+
+/// SplitMix64: a seed reproduces a history.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+struct Command {
+    node: usize,
+    id: CmdId,
+    tag: u64,
+    session: SessionId,
+    lun: u8,
+    opcode: u8,
+    /// Its data-out have not been reported yet.
+    data_due: bool,
+    held: bool,
+}
+
+/// A function without an answer.
+#[derive(Debug)]
+struct Function {
+    session: SessionId,
+    /// Commands that must have ended when the answer comes.
+    outlives: Vec<(usize, CmdId)>,
+}
+
+struct History {
+    w: World,
+    random: Random,
+    sessions: Vec<(usize, SessionId)>,
+    live: HashMap<(usize, u64), Command>,
+    functions: HashMap<(usize, u64), Function>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let mut control = crate::common::per_nexus();
+        control.task_set_per_nexus = random.chance(70);
+        control.task_aborted_status = random.chance(50);
+        let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
+        let mut w = World::with(1 + random.below(3) as u16, limits, control);
+        w.prompt = false;
+        Self { w, random, sessions: Vec::new(), live: HashMap::new(), functions: HashMap::new() }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..4 if self.sessions.len() < 6 => self.login(),
+            4..6 => self.logout(),
+            6..45 => self.send(),
+            45..70 => self.finish_one(),
+            70..80 => self.data(),
+            80..86 => self.function(),
+            86..87 => self.change_map(),
+            87..90 => self.deliver_held(),
+            _ => self.deliver_message(),
+        }
+        self.observe();
+    }
+
+    fn login(&mut self) {
+        let node = self.random.below(self.w.nodes.len());
+        let session = self.w.fresh_login(node, "iqn.x");
+        self.sessions.push((node, session));
+    }
+
+    fn logout(&mut self) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.sessions.len());
+        let (node, session) = self.sessions.swap_remove(at);
+        self.w.nodes[node].shard.session_down(self.w.now, session);
+        self.w.run(node);
+    }
+
+    fn send(&mut self) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let (node, session) = self.sessions[self.random.below(self.sessions.len())];
+        let opcode = [0x00, 0x12, 0x28, 0x28, 0x2a, 0x2a, 0x55, 0x89, 0x16, 0x17, 0xee][self.random.below(11)];
+        let lun = self.random.below(3) as u8;
+        let attribute = match self.random.below(8) {
+            0 => TaskAttribute::Ordered,
+            1 => TaskAttribute::HeadOfQueue,
+            _ => TaskAttribute::Simple,
+        };
+        let mut cdb = [opcode, 0, 0, 0, 0, self.random.below(4) as u8, 0, 0, 1 + self.random.below(2) as u8, 0];
+        if matches!(opcode, 0x16 | 0x17) {
+            cdb = [opcode, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        }
+        let held = self.random.chance(5);
+        self.w.nodes[node].pool.refuse = self.random.chance(3);
+        let (tag, id) = self.w.send_with(node, session, lun, &cdb, attribute, held);
+        let command = Command { node, id, tag, session, lun, opcode, data_due: false, held };
+        self.live.insert((node, tag), command);
+    }
+
+    fn finish_one(&mut self) {
+        let device = self.random.below(2);
+        let executing = self.w.media[device].borrow().executing.clone();
+        if !executing.is_empty() {
+            let (node, id) = executing[self.random.below(executing.len())];
+            self.w.finish(usize::from(node.0), id);
+        }
+    }
+
+    fn data(&mut self) {
+        let mut due: Vec<_> = self.live.values().filter(|c| c.data_due).map(|c| (c.node, c.tag)).collect();
+        due.sort_unstable();
+        if due.is_empty() {
+            return;
+        }
+        let key = due[self.random.below(due.len())];
+        let stopped = self.random.chance(10);
+        let command = self.live.get_mut(&key).unwrap();
+        command.data_due = false;
+        let (node, id) = (command.node, command.id);
+        self.w.data(node, id, if stopped { Err(DataError::Stopped) } else { Ok(()) });
+    }
+
+    fn deliver_held(&mut self) {
+        let mut held: Vec<_> = self.live.values().filter(|c| c.held).map(|c| (c.node, c.tag)).collect();
+        held.sort_unstable();
+        for key in held {
+            let command = self.live.get_mut(&key).unwrap();
+            command.held = false;
+            let (node, id) = (command.node, command.id);
+            self.w.nodes[node].shard.deliver(self.w.now, id);
+            self.w.run(node);
+        }
+    }
+
+    fn function(&mut self) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let (node, session) = self.sessions[self.random.below(self.sessions.len())];
+        let function =
+            [F::AbortTask, F::AbortTaskSet, F::ClearTaskSet, F::LogicalUnitReset, F::TargetReset][self.random.below(5)];
+        let mut own: Vec<_> = self.live.values().filter(|c| c.session == session && c.node == node).collect();
+        own.sort_by_key(|c| c.tag);
+        let referenced = (!own.is_empty()).then(|| own[self.random.below(own.len())].id);
+        let on_lun_0: Vec<_> = own.iter().filter(|c| c.lun == 0).map(|c| (c.node, c.id)).collect();
+        let outlives = match function {
+            F::AbortTask => {
+                referenced.filter(|r| on_lun_0.contains(&(node, *r))).map(|r| (node, r)).into_iter().collect()
+            }
+            _ => on_lun_0,
+        };
+        let tag = self.w.tmf(node, session, function, referenced);
+        self.functions.insert((node, tag), Function { session, outlives });
+    }
+
+    fn change_map(&mut self) {
+        let map = match self.random.below(3) {
+            0 => rows(&[(0, 0, false), (1, 1, false)]),
+            1 => rows(&[(0, 0, true), (1, 0, false)]),
+            _ => rows(&[(0, 0, false), (2, 1, false)]),
+        };
+        self.w.set_target(target(map));
+    }
+
+    fn deliver_message(&mut self) {
+        if let Some((to, message)) = self.w.wire.pop_front() {
+            self.w.nodes[to].shard.message(self.w.now, message);
+            self.w.run(to);
+        }
+    }
+
+    fn observe(&mut self) {
+        for node in 0..self.w.nodes.len() {
+            for seen in std::mem::take(&mut self.w.nodes[node].driver.seen) {
+                self.saw(node, seen);
+            }
+            for cmd in std::mem::take(&mut self.w.nodes[node].driver.responding) {
+                self.w.nodes[node].shard.response_sent(self.w.now, cmd);
+            }
+            self.w.run(node);
+        }
+        if !self.w.nodes.iter().all(|n| n.driver.seen.is_empty()) {
+            self.observe();
+        }
+        self.check_exclusive();
+    }
+
+    fn saw(&mut self, node: usize, seen: Seen) {
+        match seen {
+            Seen::RequestData(tag, _) => self.live.get_mut(&(node, tag)).unwrap().data_due = true,
+            Seen::AbortData(tag) => {
+                let command = self.live.get_mut(&(node, tag)).unwrap();
+                if std::mem::replace(&mut command.data_due, false) {
+                    let id = command.id;
+                    self.w.nodes[node].shard.data_received(self.w.now, id, Err(DataError::Stopped));
+                }
+            }
+            Seen::Response(tag, ..) | Seen::Dropped(tag) => {
+                let ended = self.live.remove(&(node, tag));
+                assert!(ended.is_some(), "one end per command");
+            }
+            Seen::Tmf(tag, response) => {
+                let function = self.functions.remove(&(node, tag)).expect("one answer per function");
+                if response == scst_scsi::TaskManagementResponse::Complete {
+                    for (node, id) in function.outlives {
+                        let state = self.w.nodes[node].shard.engine().state(id);
+                        assert!(matches!(state, None | Some(CommandState::Responding)), "{state:?} after the answer");
+                    }
+                }
+            }
+            Seen::Closed(session) => {
+                assert!(!self.live.values().any(|c| c.node == node && c.session == session));
+                // Nobody is there to hear the answers.
+                self.functions.retain(|(at, _), f| *at != node || f.session != session);
+            }
+            Seen::Async(_) | Seen::CloseSession(_) => {}
+        }
+    }
+
+    /// MODE SELECT is alone on its device, COMPARE AND WRITE on its blocks.
+    fn check_exclusive(&self) {
+        for device in 0..2 {
+            let executing: Vec<_> = self
+                .live
+                .values()
+                .filter(|c| {
+                    let engine = self.w.nodes[c.node].shard.engine();
+                    engine.state(c.id) == Some(CommandState::Executing)
+                        && engine.device_of(c.id).is_some_and(|d| d.0 == device)
+                })
+                .collect();
+            if executing.iter().any(|c| c.opcode == 0x55) {
+                assert_eq!(executing.len(), 1, "an exclusive command is alone");
+            }
+            let range = |c: &Command| {
+                let parsed = self.w.nodes[c.node].shard.engine().exec_command(c.id).unwrap().parsed;
+                (parsed.lba, parsed.lba + parsed.blocks)
+            };
+            for a in executing.iter().filter(|c| c.opcode == 0x89) {
+                for b in executing.iter().filter(|b| (b.node, b.tag) != (a.node, a.tag)) {
+                    let ((f, t), (g, u)) = (range(a), range(b));
+                    assert!(t <= g || u <= f || !matches!(b.opcode, 0x28 | 0x2a | 0x89), "overlap with a range lock");
+                }
+            }
+        }
+    }
+
+    /// Everything that can finish does; then nothing may be left.
+    fn drain(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "it never ends: {} commands, {} functions", self.live.len(), self.functions.len());
+            while !self.w.wire.is_empty() {
+                self.deliver_message();
+                self.observe();
+            }
+            self.deliver_held();
+            self.observe();
+            while self.live.values().any(|c| c.data_due) {
+                self.data();
+                self.observe();
+            }
+            let before = self.live.len();
+            for _ in 0..16 {
+                self.finish_one();
+                self.observe();
+            }
+            if self.live.is_empty() && self.w.wire.is_empty() {
+                break;
+            }
+            if self.live.len() == before && self.w.wire.is_empty() {
+                self.w.now = self.w.now.after(Nanos::from_millis(1));
+            }
+        }
+        while let Some((node, session)) = self.sessions.pop() {
+            self.w.nodes[node].shard.session_down(self.w.now, session);
+            self.w.run(node);
+            self.observe();
+        }
+        while !self.w.wire.is_empty() {
+            self.deliver_message();
+            self.observe();
+        }
+        assert!(self.functions.is_empty(), "every function is answered: {:?}", self.functions);
+        self.w.assert_clean();
+    }
+}
+
+#[test]
+fn random_histories_hold_every_promise() {
+    for seed in 0..3000 {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut history = History::new(seed);
+            for _ in 0..400 {
+                history.step();
+            }
+            history.drain();
+        });
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
