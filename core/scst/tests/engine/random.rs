@@ -2,7 +2,7 @@
 //! every function is answered, nothing that a function aborted executes after its answer, exclusive commands are
 //! alone, nothing is left at the end.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use scst_core::CommandState;
 use scst_core::event::DataError;
@@ -55,8 +55,8 @@ struct History {
     w: World,
     random: Random,
     sessions: Vec<(usize, SessionId)>,
-    live: HashMap<(usize, u64), Command>,
-    functions: HashMap<(usize, u64), Function>,
+    live: BTreeMap<(usize, u64), Command>,
+    functions: BTreeMap<(usize, u64), Function>,
 }
 
 impl History {
@@ -68,7 +68,7 @@ impl History {
         let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
-        Self { w, random, sessions: Vec::new(), live: HashMap::new(), functions: HashMap::new() }
+        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new() }
     }
 
     fn step(&mut self) {
