@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn fields_are_big_endian_and_zero_past_the_end() {
         let cdb = Cdb::new(&[0x28, 0xb8, 0x01, 0x02, 0x03, 0x04, 0, 0x12, 0x34, 0x05]);
-        assert_eq!((cdb.u32(2), cdb.u16(7), cdb.u24(3)), (0x0102_0304, 0x1234, 0x0203_04));
+        assert_eq!((cdb.u32(2), cdb.u16(7), cdb.u24(3)), (0x0102_0304, 0x1234, 0x0002_0304));
         assert_eq!((cdb.bits(1, 7, 5), cdb.bit(1, 4), cdb.bit(1, 2)), (5, true, false));
         assert_eq!((cdb.u64(8), cdb.u8(40)), (0x3405_0000_0000_0000, 0));
         assert_eq!((cdb.required_length(), cdb.control()), (Some(10), 5));

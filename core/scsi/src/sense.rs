@@ -448,10 +448,7 @@ mod tests {
             [0x72, 5, 0x21, 0, 0, 0, 0, 12, 0, 0x0a, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 0]
         );
         let sense = SenseData::invalid_field_in_parameter_list(300, None);
-        assert_eq!(
-            emit(sense, SenseFormat::Descriptor),
-            [0x72, 5, 0x26, 0, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 1, 0x2c, 0]
-        );
+        assert_eq!(emit(sense, SenseFormat::Descriptor), [0x72, 5, 0x26, 0, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 1, 0x2c, 0]);
         assert_eq!(
             emit(SenseData::unit_attention(Asc::POWER_ON), SenseFormat::Descriptor),
             [0x72, 6, 0x29, 0, 0, 0, 0, 0]
@@ -490,18 +487,20 @@ mod tests {
 
     fn any_sense() -> impl Strategy<Value = SenseData> {
         let field = (any::<bool>(), any::<u16>(), proptest::option::of(0..8u8));
-        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field)).prop_map(|(key, asc, info, field)| {
-            let key = SenseKey(key);
-            let specific = field.and_then(|(in_cdb, byte, bit)| match key {
-                SenseKey::ILLEGAL_REQUEST => Some(SenseKeySpecific::Field(FieldPointer { in_cdb, byte, bit })),
-                SenseKey::NO_SENSE | SenseKey::NOT_READY => Some(SenseKeySpecific::Progress(byte)),
-                SenseKey::MEDIUM_ERROR | SenseKey::HARDWARE_ERROR | SenseKey::RECOVERED_ERROR => {
-                    Some(SenseKeySpecific::Retries(byte))
-                }
-                _ => None,
-            });
-            SenseData { key, asc: Asc(asc), information: info, specific }
-        })
+        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field)).prop_map(
+            |(key, asc, info, field)| {
+                let key = SenseKey(key);
+                let specific = field.and_then(|(in_cdb, byte, bit)| match key {
+                    SenseKey::ILLEGAL_REQUEST => Some(SenseKeySpecific::Field(FieldPointer { in_cdb, byte, bit })),
+                    SenseKey::NO_SENSE | SenseKey::NOT_READY => Some(SenseKeySpecific::Progress(byte)),
+                    SenseKey::MEDIUM_ERROR | SenseKey::HARDWARE_ERROR | SenseKey::RECOVERED_ERROR => {
+                        Some(SenseKeySpecific::Retries(byte))
+                    }
+                    _ => None,
+                });
+                SenseData { key, asc: Asc(asc), information: info, specific }
+            },
+        )
     }
 
     proptest! {

@@ -311,7 +311,7 @@ impl Engine {
     }
 
     fn apply(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        self.disown_lost_reservation(device, update.reservation, fx);
+        self.disown_lost_holds(device, update, fx);
         let Some(found) = self.device_mut(device) else { return };
         if let Some(control) = update.control {
             found.control = control;
@@ -322,10 +322,16 @@ impl Engine {
             Some(ReservationChange::Clear) => found.reservation = None,
             Some(ReservationChange::ReleaseBy(_)) | None => {}
         }
+        if let Some((nexus, prevents)) = update.prevention {
+            found.preventing.retain(|n| *n != nexus);
+            if prevents {
+                found.preventing.push(nexus);
+            }
+        }
         if update.reset {
+            found.preventing.clear();
             for slot in found.nexuses.clone() {
                 if let Some(nexus) = self.nexuses.at_mut(slot) {
-                    nexus.prevents_removal = false;
                     // The reset says it all; what it cleared need not be told as well.
                     nexus.attentions.clear(COMMANDS_CLEARED);
                 }
@@ -336,15 +342,21 @@ impl Engine {
         }
     }
 
-    /// A reservation that arrives for a nexus that has gone meanwhile is released again by its own engine.
-    fn disown_lost_reservation(&mut self, device: DeviceId, change: Option<ReservationChange>, fx: &mut Effects) {
-        let Some(ReservationChange::Hold(holder)) = change else { return };
+    /// What arrives for a nexus that has gone meanwhile is undone again by its own engine.
+    fn disown_lost_holds(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
+        let holder = match (update.reservation, update.prevention) {
+            (Some(ReservationChange::Hold(holder)), _) | (_, Some((holder, true))) => holder,
+            _ => return,
+        };
         let session = self.sessions.get(holder.session.index, holder.session.generation);
         let lost = holder.reactor == self.config.reactor
             && session.is_none_or(|s| s.nexus(holder.lun) == crate::command::NONE);
         if lost {
-            let update =
-                DeviceUpdate { reservation: Some(ReservationChange::ReleaseBy(holder)), ..DeviceUpdate::default() };
+            let update = DeviceUpdate {
+                reservation: Some(ReservationChange::ReleaseBy(holder)),
+                prevention: Some((holder, false)),
+                ..DeviceUpdate::default()
+            };
             self.update_device(device, update, fx);
         }
     }

@@ -65,6 +65,8 @@ pub(crate) struct Device {
     pub(crate) control: ControlSettings,
     /// SPC-2 reservation.
     pub(crate) reservation: Option<NexusId>,
+    /// Nexuses, of all engines, that prevent medium removal.
+    pub(crate) preventing: Vec<NexusId>,
     /// Nexuses of this engine that see it, by slot.
     pub(crate) nexuses: Vec<u32>,
     /// Barriers that are closed or closing.
@@ -273,6 +275,7 @@ impl Engine {
             sg: &command.sg,
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
+            removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,
         })
@@ -349,6 +352,7 @@ impl Engine {
         self.devices[index] = Some(Device {
             control,
             reservation: None,
+            preventing: Vec::new(),
             nexuses: Vec::new(),
             barriers: Vec::new(),
             blocked: VecDeque::new(),

@@ -154,6 +154,8 @@ pub struct DeviceUpdate {
     pub control: Option<ControlSettings>,
     /// New SPC-2 reservation.
     pub reservation: Option<ReservationChange>,
+    /// A nexus prevents medium removal from now on (true), or no longer.
+    pub prevention: Option<(NexusId, bool)>,
     /// Unit attention for all nexuses but `attention_except`.
     pub attention: Option<Asc>,
     /// Who caused it.

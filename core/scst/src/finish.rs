@@ -35,13 +35,9 @@ impl Engine {
     fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
         let Some(command) = self.command(id) else { return };
         let (slot, device, owns) = (command.nexus, command.device, command.marks.contains(CommandMarks::OWNS_BARRIER));
-        if let Some(prevent) = effects.prevent_removal
-            && let Some(nexus) = self.nexuses.at_mut(slot)
-        {
-            nexus.prevents_removal = prevent;
-        }
         let update = DeviceUpdate {
             control: effects.control,
+            prevention: effects.prevent_removal.and_then(|p| Some((self.nexus_id(slot)?, p))),
             attention: effects.attention_for_others,
             attention_except: self.nexus_id(slot),
             ..DeviceUpdate::default()
@@ -49,7 +45,7 @@ impl Engine {
         if let Some(device) = device {
             if owns {
                 self.release_barrier_of(id, device, update, fx);
-            } else if update.control.is_some() || update.attention.is_some() {
+            } else if update.control.is_some() || update.attention.is_some() || update.prevention.is_some() {
                 self.update_device(device, update, fx);
             }
         }

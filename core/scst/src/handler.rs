@@ -3,7 +3,7 @@
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
-use crate::buffer::{Memory, SgList};
+use crate::buffer::{BufferSource, SgList};
 use crate::ids::{CmdId, NexusId};
 use crate::io::{IoCompletion, IoQueue};
 
@@ -38,6 +38,8 @@ pub struct ExecCommand<'a> {
     pub nexus: NexusId,
     /// The LUN is read-only for this nexus (WP bit of MODE SENSE).
     pub read_only: bool,
+    /// Some nexus of the logical unit prevents medium removal.
+    pub removal_prevented: bool,
     /// Relative target port identifier of the port it came through.
     pub relative_port: u16,
     /// Name of the target it came through, for the SCSI name string of VPD 83h.
@@ -48,8 +50,9 @@ pub struct ExecCommand<'a> {
 pub struct ExecContext<'a> {
     /// Storage operations.
     pub io: &'a mut dyn IoQueue,
-    /// Bytes of buffers.
-    pub mem: &'a mut dyn Memory,
+    /// Bytes of buffers, and scratch buffers for commands of several steps (never for READ and WRITE): what a command
+    /// takes it gives back before it is done.
+    pub mem: &'a mut dyn BufferSource,
     /// The time.
     pub now: Nanos,
 }
@@ -154,4 +157,9 @@ pub trait HandlerShard {
     fn reset(&mut self) -> ControlSettings;
     /// The settings in force now.
     fn control(&self) -> ControlSettings;
+    /// An I_T_L nexus is gone (I_T nexus loss, logout, its LUN was taken away): forget what is kept for it, as
+    /// PREVENT MEDIUM REMOVAL (SPC-6 6.18). A device that keeps nothing need not listen.
+    fn nexus_gone(&mut self, nexus: NexusId) {
+        let _ = nexus;
+    }
 }

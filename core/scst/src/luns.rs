@@ -99,7 +99,7 @@ impl Engine {
 
     /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).
     pub(crate) fn drop_nexus(&mut self, slot: u32, fx: &mut Effects) {
-        self.release_reservation(slot, fx);
+        self.release_holds(slot, fx);
         let Some((index, generation)) = self.nexuses.name(slot) else { return };
         let Some(nexus) = self.nexuses.remove(index, generation) else { return };
         debug_assert_eq!(nexus.in_task_set, 0);
@@ -111,13 +111,18 @@ impl Engine {
         self.try_remove_device(nexus.device, fx);
     }
 
-    pub(crate) fn release_reservation(&mut self, slot: u32, fx: &mut Effects) {
+    pub(crate) fn release_holds(&mut self, slot: u32, fx: &mut Effects) {
         let (Some(name), Some(device)) = (self.nexus_id(slot), self.nexuses.at(slot).map(|n| n.device)) else {
             return;
         };
-        if self.device(device).is_some_and(|d| d.reservation == Some(name)) {
-            let update =
-                DeviceUpdate { reservation: Some(ReservationChange::ReleaseBy(name)), ..DeviceUpdate::default() };
+        let Some(found) = self.device(device) else { return };
+        let (holds, prevents) = (found.reservation == Some(name), found.preventing.contains(&name));
+        if holds || prevents {
+            let update = DeviceUpdate {
+                reservation: holds.then_some(ReservationChange::ReleaseBy(name)),
+                prevention: prevents.then_some((name, false)),
+                ..DeviceUpdate::default()
+            };
             self.update_device(device, update, fx);
         }
     }

@@ -35,7 +35,6 @@ pub(crate) struct Nexus {
     pub(crate) lun: u32,
     pub(crate) device: DeviceId,
     pub(crate) read_only: bool,
-    pub(crate) prevents_removal: bool,
     /// The LUN left the map; the slot goes when its last command does.
     pub(crate) removed: bool,
     pub(crate) attentions: AttentionQueue,
@@ -60,7 +59,6 @@ impl Nexus {
             lun,
             device,
             read_only,
-            prevents_removal: false,
             removed: false,
             attentions: AttentionQueue::default(),
             commands: 0,

@@ -106,7 +106,7 @@ impl Engine {
                 if let Some(nexus) = self.nexuses.at_mut(slot) {
                     nexus.attentions.establish(NEXUS_LOSS);
                 }
-                self.release_reservation(slot, fx);
+                self.release_holds(slot, fx);
             }
             return None;
         }
@@ -205,8 +205,8 @@ impl Engine {
             control: Some(control),
             reservation: Some(ReservationChange::Clear),
             attention: Some(POWER_ON),
-            attention_except: None,
             reset: true,
+            ..DeviceUpdate::default()
         };
         self.release_barrier(barrier, update, fx);
         if let BarrierOwner::Tmf(tmf) = owned.owner {

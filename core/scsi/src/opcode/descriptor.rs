@@ -233,8 +233,11 @@ impl CommandDescriptor {
                 _ => 0,
             };
             let wrong = cdb.u8(at) & !(self.usage[at] | service_action | free);
-            let pointer = FieldPointer { in_cdb: true, byte: at as u16, bit: Some(7 - wrong.leading_zeros() as u8) };
-            (wrong != 0).then_some(pointer)
+            (wrong != 0).then(|| FieldPointer {
+                in_cdb: true,
+                byte: at as u16,
+                bit: Some(7 - wrong.leading_zeros() as u8),
+            })
         })
     }
 }

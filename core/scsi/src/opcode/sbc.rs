@@ -39,10 +39,7 @@ const fn read(name: &'static str, usage: &'static [u8], lba: Field, blocks: Fiel
 
 /// Writes blocks from the data-out buffer.
 const fn write(name: &'static str, usage: &'static [u8], lba: Field, blocks: Field) -> CommandDescriptor {
-    row(name, usage)
-        .data(DataDirection::ToDevice, DataLength::Blocks(blocks))
-        .range(lba, Some(blocks))
-        .flags(WRITES)
+    row(name, usage).data(DataDirection::ToDevice, DataLength::Blocks(blocks)).range(lba, Some(blocks)).flags(WRITES)
 }
 
 /// Compares blocks, by BYTCHK (in byte `check`) with the data-out buffer.
@@ -74,11 +71,7 @@ const fn no_data(name: &'static str, usage: &'static [u8], lba: Field, blocks: F
 }
 
 const fn sanitize(name: &'static str, usage: &'static [u8]) -> CommandDescriptor {
-    row(name, usage)
-        .service_action()
-        .parameters(7, 2)
-        .flags(WRITES.union(CommandFlags::EXCLUSIVE))
-        .timeout(3600)
+    row(name, usage).service_action().parameters(7, 2).flags(WRITES.union(CommandFlags::EXCLUSIVE)).timeout(3600)
 }
 
 /// Usage data of a 12-byte CDB with an LBA and a transfer length.
@@ -199,10 +192,13 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
     .allocation(10, 4)
     .range(LBA_8, None)
     .flags(WE),
-    row("REPORT REFERRALS", &[0x9e, 0x13, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 4])
-        .service_action()
-        .allocation(10, 4)
-        .flags(ANY_PR),
+    row(
+        "REPORT REFERRALS",
+        &[0x9e, 0x13, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 4],
+    )
+    .service_action()
+    .allocation(10, 4)
+    .flags(ANY_PR),
     row("WRITE LONG(16)", &[0x9f, 0xf1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0x04])
         .service_action()
         .parameters(12, 2)

@@ -60,9 +60,7 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
     spc2_reservation("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0x04]),
     spc2_reservation("RELEASE(6)", &[0x17, 0, 0, 0, 0, 0x04]).flags(CommandFlags::RESERVED_OK),
     row("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0x04]).allocation(4, 1).flags(WE.union(STANDBY)),
-    row("RECEIVE DIAGNOSTIC RESULTS", &[0x1c, 0x01, 0xff, 0xff, 0xff, 0x04])
-        .allocation(3, 2)
-        .flags(WE.union(STANDBY)),
+    row("RECEIVE DIAGNOSTIC RESULTS", &[0x1c, 0x01, 0xff, 0xff, 0xff, 0x04]).allocation(3, 2).flags(WE.union(STANDBY)),
     row("SEND DIAGNOSTIC", &[0x1d, 0xf7, 0, 0xff, 0xff, 0x04]).parameters(3, 2).flags(STANDBY),
     row("WRITE BUFFER", &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x04])
         .parameters(6, 3)
@@ -111,13 +109,10 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
         .service_action()
         .allocation(10, 4)
         .flags(ANY_PR),
-    row(
-        "RECEIVE COPY OPERATING PARAMETERS",
-        &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04],
-    )
-    .service_action()
-    .allocation(10, 4)
-    .flags(ANY_PR),
+    row("RECEIVE COPY OPERATING PARAMETERS", &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
+        .service_action()
+        .allocation(10, 4)
+        .flags(ANY_PR),
     row(
         "RECEIVE COPY FAILURE DETAILS(LID1)",
         &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04],
@@ -128,11 +123,8 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
     row("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
         .allocation(6, 4)
         .flags(ANY_RESERVATION.union(CORE).union(HEAD).union(NO_UA).union(ANY_STATE)),
-    maintenance_in(
-        "REPORT IDENTIFYING INFORMATION",
-        &[0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x04],
-    )
-    .flags(ANY_PR),
+    maintenance_in("REPORT IDENTIFYING INFORMATION", &[0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x04])
+        .flags(ANY_PR),
     maintenance_in("REPORT TARGET PORT GROUPS", &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
         .flags(ANY_PR.union(CORE).union(ANY_STATE)),
     maintenance_in("REPORT ALIASES", &[0xa3, 0x0b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04]).flags(ANY_PR),
@@ -152,7 +144,5 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
         .service_action()
         .parameters(6, 4)
         .flags(CORE.union(EXCLUSIVE).union(ANY_STATE)),
-    row("SET TIMESTAMP", &[0xa4, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
-        .service_action()
-        .parameters(6, 4),
+    row("SET TIMESTAMP", &[0xa4, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04]).service_action().parameters(6, 4),
 ];

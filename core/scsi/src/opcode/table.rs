@@ -168,8 +168,8 @@ mod tests {
                     assert_ne!(row.usage[usize::from(at)], 0, "{} byte {at}", row.name);
                 }
             }
-            let reads_without_data = row.flags.contains(CommandFlags::WRITES_MEDIUM)
-                && row.direction == DataDirection::FromDevice;
+            let reads_without_data =
+                row.flags.contains(CommandFlags::WRITES_MEDIUM) && row.direction == DataDirection::FromDevice;
             assert!(!reads_without_data, "{}", row.name);
         }
     }
@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn reservation_classes_follow_the_tables() {
         use CommandFlags as F;
-        let classes = |bytes: &[u8]| find(bytes).flags & (F::RESERVED_OK | F::WRITE_EXCLUSIVE_OK | F::EXCLUSIVE_ACCESS_OK);
+        let classes =
+            |bytes: &[u8]| find(bytes).flags & (F::RESERVED_OK | F::WRITE_EXCLUSIVE_OK | F::EXCLUSIVE_ACCESS_OK);
         assert_eq!(classes(&[0x12, 0, 0, 0, 0, 0]), F::RESERVED_OK | F::WRITE_EXCLUSIVE_OK | F::EXCLUSIVE_ACCESS_OK);
         assert_eq!(classes(&[0x28; 10]), F::WRITE_EXCLUSIVE_OK);
         assert_eq!(classes(&[0x2a; 10]), F::empty());

@@ -12,22 +12,35 @@ use scst_scsi::{TaskAttribute, TaskManagementFunction as F};
 
 use crate::common::{Seen, World, rows, target};
 
-/// SplitMix64: a seed reproduces a history.
-struct Random(u64);
+/// Where decisions come from: a seed, or the bytes of a fuzzer.
+pub(crate) enum Random {
+    /// SplitMix64: the seed reproduces the history.
+    Seed(u64),
+    /// Bytes, used from the end.
+    Bytes(Vec<u8>),
+}
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        match self {
+            Self::Seed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ z >> 31
+            }
+            Self::Bytes(bytes) => u64::from(bytes.pop().unwrap_or(0)),
+        }
     }
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
     fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
+    }
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Bytes(bytes) if bytes.is_empty())
     }
 }
 
@@ -60,8 +73,7 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+    fn new(mut random: Random) -> Self {
         let mut control = crate::common::per_nexus();
         control.task_set_per_nexus = random.chance(70);
         control.task_aborted_status = random.chance(50);
@@ -313,16 +325,23 @@ impl History {
     }
 }
 
+/// Plays one history to its end.
+pub(crate) fn play(random: Random, steps: usize) {
+    let mut history = History::new(random);
+    for _ in 0..steps {
+        if history.random.is_empty() {
+            break;
+        }
+        history.step();
+    }
+    history.random = Random::Seed(0);
+    history.drain();
+}
+
 #[test]
 fn random_histories_hold_every_promise() {
     for seed in 0..3000 {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut history = History::new(seed);
-            for _ in 0..400 {
-                history.step();
-            }
-            history.drain();
-        });
+        let outcome = std::panic::catch_unwind(|| play(Random::Seed(seed), 400));
         assert!(outcome.is_ok(), "seed {seed}");
     }
 }
