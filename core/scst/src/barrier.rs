@@ -344,10 +344,11 @@ impl Engine {
 
     /// What arrives for a nexus that has gone meanwhile is undone again by its own engine.
     fn disown_lost_holds(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        let holder = match (update.reservation, update.prevention) {
-            (Some(ReservationChange::Hold(holder)), _) | (_, Some((holder, true))) => holder,
-            _ => return,
+        let held = match update.reservation {
+            Some(ReservationChange::Hold(holder)) => Some(holder),
+            _ => update.prevention.and_then(|(nexus, prevents)| prevents.then_some(nexus)),
         };
+        let Some(holder) = held else { return };
         let session = self.sessions.get(holder.session.index, holder.session.generation);
         let lost = holder.reactor == self.config.reactor
             && session.is_none_or(|s| s.nexus(holder.lun) == crate::command::NONE);

@@ -204,3 +204,19 @@ fn a_disabled_target_closes_its_sessions() {
     w.set_target(disabled);
     w.expect(0, &[Seen::CloseSession(s)]);
 }
+
+#[test]
+fn prevention_of_removal_is_seen_on_every_reactor_and_goes_with_its_nexus() {
+    let mut w = World::new(2);
+    let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (t, prevent) = w.simple(0, s0, &[0; 6]);
+    let effects = SideEffects { prevent_removal: Some(true), ..SideEffects::default() };
+    w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+    w.finish(0, prevent);
+    w.expect(0, &[good(t)]);
+    let (_, a) = w.simple(1, s1, &READ_1);
+    assert!(w.nodes[1].shard.engine().exec_command(a).unwrap().removal_prevented);
+    w.nodes[0].shard.session_down(w.now, s0);
+    w.run(0);
+    assert!(!w.nodes[1].shard.engine().exec_command(a).unwrap().removal_prevented);
+}
