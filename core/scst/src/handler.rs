@@ -157,9 +157,4 @@ pub trait HandlerShard {
     fn reset(&mut self) -> ControlSettings;
     /// The settings in force now.
     fn control(&self) -> ControlSettings;
-    /// An I_T_L nexus is gone (I_T nexus loss, logout, its LUN was taken away): forget what is kept for it, as
-    /// PREVENT MEDIUM REMOVAL (SPC-6 6.18). A device that keeps nothing need not listen.
-    fn nexus_gone(&mut self, nexus: NexusId) {
-        let _ = nexus;
-    }
 }

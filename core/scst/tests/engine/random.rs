@@ -345,3 +345,8 @@ fn random_histories_hold_every_promise() {
         assert!(outcome.is_ok(), "seed {seed}");
     }
 }
+
+#[test]
+fn a_history_from_bytes_ends_with_them() {
+    play(Random::Bytes((0..=255).rev().cycle().take(4096).collect()), usize::MAX);
+}
