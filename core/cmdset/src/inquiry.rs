@@ -45,6 +45,7 @@ fn standard(disk: &DiskParameters) -> StandardInquiry<'_> {
         vendor: &disk.vendor,
         product: &disk.product,
         revision: &disk.revision,
+        vendor_specific: disk.inquiry_vendor_specific.as_bytes(),
         version_descriptors: &disk.version_descriptors,
         ..StandardInquiry::default()
     }

@@ -62,7 +62,7 @@ impl ModeValues {
     pub fn default_of(disk: &DiskParameters) -> Self {
         Self {
             write_cache: !disk.write_through && !disk.nv_cache,
-            task_set_per_nexus: true,
+            task_set_per_nexus: disk.task_set_per_nexus,
             descriptor_sense: false,
             unrestricted_reordering: true,
             queue_error: 0,

@@ -84,6 +84,12 @@ pub struct DiskParameters {
     pub naa: Naa,
     /// EUI-64 designator of VPD 83h.
     pub eui64: u64,
+    /// Vendor specific designator of VPD 83h; none when empty.
+    pub vendor_specific_id: String,
+    /// SCSI name string of the target device in VPD 83h, instead of the target's name; none when empty.
+    pub scsi_device_name: String,
+    /// Vendor specific bytes 36 to 55 of the standard INQUIRY data.
+    pub inquiry_vendor_specific: String,
     /// VERSION DESCRIPTORs of the standard INQUIRY data; at most eight.
     pub version_descriptors: Vec<u16>,
     /// TPGS field of the standard INQUIRY data: 0 without ALUA.
@@ -108,6 +114,8 @@ pub struct DiskParameters {
     pub nv_cache: bool,
     /// WCE is 0 by default.
     pub write_through: bool,
+    /// TST 001b: one task set per I_T nexus; 000b, one for all, otherwise.
+    pub task_set_per_nexus: bool,
     /// Peripheral qualifier 001b, device type 1Fh: a placeholder for LUN 0 that has no medium.
     pub dummy: bool,
     /// The handler can keep saved mode pages (SP, PC = 11b).
@@ -139,18 +147,22 @@ impl DiskParameters {
             serial,
             naa: Naa::locally_assigned(id >> 4),
             eui64: locally_administered(id),
+            vendor_specific_id: String::new(),
+            scsi_device_name: String::new(),
+            inquiry_vendor_specific: String::new(),
             version_descriptors: ISCSI_DISK_VERSIONS.to_vec(),
             tpgs: Tpgs::None,
             normal_aca: false,
             block_size,
             physical_exponent: 0,
             optimal_transfer_blocks: 0,
-            max_write_same_blocks: 0,
+            max_write_same_blocks: 65_535,
             rotational: true,
             removable: false,
             read_only: false,
             nv_cache: false,
             write_through: false,
+            task_set_per_nexus: true,
             dummy: false,
             saves_mode_pages: false,
             mid_level_opcodes: &MID_LEVEL_OPCODES,

@@ -62,6 +62,8 @@ fn supported(disk: &DiskParameters) -> &'static [u8] {
 fn device_identification(disk: &DiskParameters, port: &PortIdentity<'_>, out: &mut Writer<'_>) {
     let t10 = DesignatorId::T10VendorId { vendor: &disk.vendor, specific: &disk.t10_device_id };
     let unit = [t10, DesignatorId::Naa(disk.naa), DesignatorId::Eui64(disk.eui64)].map(Designator::logical_unit);
+    let own_id = DesignatorId::VendorSpecific(disk.vendor_specific_id.as_bytes());
+    let own_id = (!disk.vendor_specific_id.is_empty()).then(|| Designator::logical_unit(own_id));
     let relative_port = Designator::target_port(None, DesignatorId::RelativeTargetPort(port.relative_port));
     let mut name = PortName::default();
     let named = is_scsi_name(port.target_name).then(|| {
@@ -71,8 +73,13 @@ fn device_identification(disk: &DiskParameters, port: &PortIdentity<'_>, out: &m
             Designator::target_port(Some(ProtocolIdentifier::ISCSI), DesignatorId::ScsiName(name.as_str())),
             Designator::target_device(None, DesignatorId::ScsiName(port.target_name)),
         ]
+        .into_iter()
+        // A name of the device's own takes the place of the target's.
+        .take(if disk.scsi_device_name.is_empty() { 2 } else { 1 })
     });
-    let all = unit.into_iter().chain([relative_port]).chain(named.into_iter().flatten());
+    let own_name = DesignatorId::ScsiName(&disk.scsi_device_name);
+    let own_name = (!disk.scsi_device_name.is_empty()).then(|| Designator::target_device(None, own_name));
+    let all = unit.into_iter().chain(own_id).chain([relative_port]).chain(named.into_iter().flatten()).chain(own_name);
     emit_device_identification(peripheral(disk), all, out);
 }
 
@@ -232,6 +239,18 @@ mod tests {
         want.extend([0x03, 0x28, 0, 8]);
         want.extend(b"iqn.x\0\0\0");
         assert_eq!(get(&disk, "iqn.x", 0x83)[4..], want);
+    }
+
+    #[test]
+    fn names_of_the_operators_choice_are_there_too() {
+        let mut disk = thin();
+        let before = get(&disk, "iqn.x", 0x83);
+        disk.vendor_specific_id = "own".into();
+        disk.scsi_device_name = "iqn.own".into();
+        let data = get(&disk, "iqn.x", 0x83);
+        assert_eq!(data.len(), before.len() + 7);
+        assert!(data.windows(7).any(|w| w == b"\x01\x00\x00\x03own"));
+        assert_eq!(data[data.len() - 12..], *b"\x03\x28\x00\x08iqn.own\0");
     }
 
     #[test]

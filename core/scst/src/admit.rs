@@ -175,21 +175,35 @@ fn buffer_bytes(command: &Command) -> u32 {
         return 0;
     }
     let length = command.parsed.length;
-    command.expected.map_or(length, |e| length.min(e.length))
+    match command.expected {
+        Some(e) if e.length != 0 && e.direction != command.parsed.direction => 0,
+        Some(e) => length.min(e.length),
+        None => length,
+    }
 }
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators
-/// do that); everything that moves data the wrong way is refused; lengths that differ become residuals.
+/// do that), lengths that differ become residuals, and data-in without room for them are all residual. Refused is what
+/// would lose data: a write that brings none, and one that must have all its data to make sense.
 fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Parsed, Option<SenseData>) {
-    if parsed.length == 0 {
-        parsed.direction = DataDirection::None;
-    }
-    let Some(expected) = expected else { return (parsed, None) };
+    let Some(expected) = expected else {
+        if parsed.length == 0 {
+            parsed.direction = DataDirection::None;
+        }
+        return (parsed, None);
+    };
     if parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH) {
         parsed.length = expected.length;
         parsed.direction = expected.direction;
     }
-    let contradicts =
-        parsed.direction != DataDirection::None && expected.length != 0 && expected.direction != parsed.direction;
-    (parsed, contradicts.then_some(WRONG_DIRECTION))
+    if parsed.flags.contains(CommandFlags::RANGE_LOCK) && parsed.length != expected.length {
+        return (parsed, Some(SenseData::illegal_request(Asc::INVALID_FIELD_IN_CDB)));
+    }
+    if parsed.length == 0 {
+        parsed.direction = DataDirection::None;
+    }
+    let brings_none = parsed.direction == DataDirection::ToDevice
+        && expected.length != 0
+        && expected.direction == DataDirection::FromDevice;
+    (parsed, brings_none.then_some(WRONG_DIRECTION))
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use scst_scsi::SenseData;
+use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 use scst_scsi::sense::SenseFormat;
 
 use crate::Nanos;
@@ -12,7 +12,7 @@ use crate::command::{Command, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
 use crate::event::{Effect, Event, Message};
-use crate::handler::{ControlSettings, ExecCommand, Parsed};
+use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed};
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
 use crate::nexus::{Nexus, Session};
 use crate::slab::Slab;
@@ -296,7 +296,7 @@ impl Engine {
             sense_format: if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed },
             sg: &command.sg,
             data_in,
-            wanted: wanted(&command.parsed, outcome.transferred),
+            wanted: wanted(&command.parsed, outcome),
         })
     }
 
@@ -381,13 +381,11 @@ impl Engine {
 }
 
 /// Bytes that a command would have moved, had there been room: for data-in of emulated commands what they had to say,
-/// for everything else what the CDB asks for. The transport computes its residual from it.
-fn wanted(parsed: &Parsed, transferred: u32) -> u32 {
+/// for medium accesses what the CDB asks for. The transport computes its residual from it.
+fn wanted(parsed: &Parsed, outcome: &Outcome) -> u32 {
+    let moves_blocks = parsed.flags.contains(CommandFlags::MEDIUM_ACCESS) && outcome.status == ScsiStatus::GOOD;
     match parsed.direction {
-        scst_scsi::DataDirection::FromDevice if !parsed.flags.contains(scst_scsi::CommandFlags::MEDIUM_ACCESS) => {
-            transferred
-        }
-        scst_scsi::DataDirection::FromDevice if transferred == 0 => 0,
+        DataDirection::FromDevice if !moves_blocks => outcome.transferred,
         _ => parsed.length,
     }
 }

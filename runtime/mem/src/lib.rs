@@ -1,3 +1,17 @@
 //! Command buffers (the SGV cache of the original): arenas mapped once, power-of-two size classes, a byte budget.
 //!
-//! One [`BufferPool`] per reactor; not shared, no lock. It implements [`scst_core::buffer::Memory`].
+//! Who calls it: a reactor owns one [`BufferPool`] and hands it to the engine as
+//! [`BufferSource`](scst_core::buffer::BufferSource), to target drivers for headers and payload, and to its back-end,
+//! which turns extents into addresses through the shared, append-only [`Arenas`].
+//!
+//! What it never does: lock, allocate per call, give memory back to the system while it lives, or touch memory that
+//! nobody has asked for. An [`Extent`](scst_core::buffer::Extent) is checked against its arena on every access.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod arena;
+mod buddy;
+mod pool;
+
+pub use arena::{ArenaInfo, Arenas, MAX_ARENAS};
+pub use buddy::{CLASSES, PAGE_BYTES};
+pub use pool::{BufferPool, ClassStatistics, MAX_CLASS_BYTES, PoolConfig, PoolStatistics};

@@ -1,0 +1,218 @@
+//! A connection in the full feature phase.
+//!
+//! * `receive`: from bytes to PDUs to events; `command`, `data_out`, `request`, `text`: what PDUs do.
+//! * `respond`: what the driver answers; `send`: from answers to PDUs; `timer`: what must not take too long.
+
+mod command;
+mod data_out;
+mod receive;
+mod request;
+mod respond;
+mod send;
+mod text;
+mod timer;
+
+use std::collections::VecDeque;
+
+use scst_scsi::{Lun, ScsiStatus};
+
+use crate::event::RecvEvent;
+use crate::pdu::BasicHeaderSegment;
+use crate::session::Session;
+use receive::Incoming;
+use send::{Outgoing, SmallPdu};
+pub use text::MAX_SEND_TARGETS_LENGTH;
+use text::TextExchange;
+use timer::Timers;
+
+/// What login negotiated for one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionParameters {
+    /// CRC32C header digests.
+    pub header_digest: bool,
+    /// CRC32C data digests.
+    pub data_digest: bool,
+    /// Longest data segment that we accept.
+    pub max_recv_data_segment_length: u32,
+    /// Longest data segment that we send: what the initiator accepts, but no more than the next value.
+    pub max_send_data_segment_length: u32,
+    /// MaxXmitDataSegmentLength.
+    pub max_xmit_data_segment_length: u32,
+    /// RspTimeout, nanoseconds.
+    pub rsp_timeout: u64,
+    /// NopInInterval, nanoseconds; 0: never.
+    pub nop_in_interval: u64,
+    /// NopInTimeout, nanoseconds.
+    pub nop_in_timeout: u64,
+}
+
+/// The answer to a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskResponse<'a> {
+    /// SCSI status.
+    pub status: ScsiStatus,
+    /// Sense data as bytes; empty for none.
+    pub sense: &'a [u8],
+    /// Valid bytes of data-in in the task's buffer. No more than the initiator expects are sent.
+    pub data_in: u32,
+    /// Bytes that the command would have liked to move in its main direction (data-out for a bidirectional command).
+    /// Compared with the expected length for the residual count.
+    pub wanted: u32,
+    /// The same for data-in of a bidirectional command.
+    pub read_wanted: u32,
+}
+
+/// What became of `abort_data`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbortData {
+    /// No byte goes to the buffer any more.
+    Done,
+    /// A PDU is half received into the buffer; `DataAborted` (or `DataComplete`, `DataError`) comes.
+    Pending,
+}
+
+/// A target for SendTargets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetListing {
+    /// TargetName.
+    pub name: String,
+    /// TargetAddress values, each `address:port,portal-group-tag` (IPv6 in brackets).
+    pub addresses: Vec<String>,
+}
+
+/// Logout response (RFC 7143 11.15.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogoutResponse {
+    /// Connection or session closed.
+    Closed,
+    /// CID not found.
+    CidNotFound,
+    /// Recovery is not supported.
+    RecoveryNotSupported,
+    /// Cleanup failed.
+    CleanupFailed,
+}
+
+/// Asynchronous events that a target sends (RFC 7143 11.9.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AsyncMessage<'a> {
+    /// SCSI asynchronous event with sense data.
+    ScsiEvent {
+        /// LUN field.
+        lun: Lun,
+        /// Sense data.
+        sense: &'a [u8],
+    },
+    /// The initiator is asked to log out within so many seconds.
+    LogoutRequest {
+        /// Parameter3.
+        seconds: u16,
+    },
+    /// This connection will be dropped.
+    ConnectionDropped {
+        /// Time2Wait, seconds.
+        time2wait: u16,
+        /// Time2Retain, seconds.
+        time2retain: u16,
+    },
+    /// All connections of the session will be dropped.
+    SessionDropped {
+        /// Time2Wait, seconds.
+        time2wait: u16,
+        /// Time2Retain, seconds.
+        time2retain: u16,
+    },
+}
+
+/// Longest header: basic header segment, all additional header segments, digest. `poll_input` must be offered at least
+/// this many bytes at once when it asks for them.
+pub const MAX_HEADER_BYTES: usize = crate::pdu::BHS_LENGTH + crate::pdu::MAX_AHS_LENGTH + crate::pdu::DIGEST_LENGTH;
+/// Small PDUs (answers to NOP-Out, rejects, ...) that may wait to be sent before nothing more is received.
+pub const MAX_SMALL_PDUS: usize = 64;
+/// Bytes that small PDUs may keep before nothing more is received. One ping of the largest size always fits.
+pub const MAX_SMALL_BYTES: usize = 256 * 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Open,
+    /// A logout was reported; this is its tag.
+    LoggingOut {
+        itt: u32,
+    },
+    /// The logout is answered; what is queued is still sent.
+    Ending,
+    Closed,
+}
+
+/// A connection in the full feature phase.
+#[derive(Debug)]
+pub struct Connection {
+    parameters: ConnectionParameters,
+    cid: u16,
+    state: State,
+    stat_sn: u32,
+    incoming: Option<Incoming>,
+    gathered: Vec<u8>,
+    events: VecDeque<RecvEvent>,
+    outgoing: VecDeque<Outgoing>,
+    small_pdus: usize,
+    small_bytes: usize,
+    partial: Option<(Vec<u8>, usize)>,
+    close_after_send: bool,
+    text: TextExchange,
+    timers: Timers,
+}
+
+impl Connection {
+    pub(crate) fn new(parameters: ConnectionParameters, cid: u16, stat_sn: u32, session: &Session, now: u64) -> Self {
+        let tasks = session.parameters().queued_commands as usize + crate::session::MAX_IMMEDIATE_TASKS;
+        Self {
+            cid,
+            state: State::Open,
+            stat_sn,
+            incoming: None,
+            gathered: Vec::new(),
+            events: VecDeque::with_capacity(tasks),
+            // A task has at most a response or an item for R2Ts in the queue.
+            outgoing: VecDeque::with_capacity(tasks + MAX_SMALL_PDUS),
+            small_pdus: 0,
+            small_bytes: 0,
+            partial: None,
+            close_after_send: false,
+            text: TextExchange::default(),
+            timers: Timers::new(&parameters, now),
+            parameters,
+        }
+    }
+
+    /// Connection identifier.
+    pub fn cid(&self) -> u16 {
+        self.cid
+    }
+
+    /// What was negotiated.
+    pub fn parameters(&self) -> &ConnectionParameters {
+        &self.parameters
+    }
+
+    /// The connection is over: `poll_input` has nothing but the rest of its events, and may be called even while a
+    /// receive straight into a task's buffer is in flight.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Ending | State::Closed)
+    }
+
+    /// The connection is over; what was reported before is still delivered.
+    fn close(&mut self, reason: crate::error::CloseReason) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.incoming = None;
+            self.events.push_back(RecvEvent::Close(reason));
+        }
+    }
+
+    fn queue_small(&mut self, header: BasicHeaderSegment, data: Vec<u8>, status: bool) {
+        self.small_pdus += 1;
+        self.small_bytes += data.len();
+        self.outgoing.push_back(Outgoing::Small(Box::new(SmallPdu { header, data, status })));
+    }
+}

@@ -1,0 +1,280 @@
+//! From bytes to PDUs to events.
+
+use crate::error::{CloseReason, Garbage, Misbehavior};
+use crate::event::{Input, RecvEvent, TaskHandle};
+use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, digest_bytes, opcode, padding};
+use crate::session::Session;
+use crate::task::Stage;
+
+use super::data_out::DataPdu;
+use super::{Connection, MAX_SMALL_BYTES, MAX_SMALL_PDUS, State};
+
+/// What becomes of a data segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Segment {
+    /// It belongs into the buffer of a task.
+    Task(DataPdu),
+    /// It is collected, then the request is served.
+    Gather,
+    /// It is thrown away.
+    Discard,
+}
+
+/// A PDU whose header is done and whose data segment is coming in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incoming {
+    pub(super) header: BasicHeaderSegment,
+    pub(super) segment: Segment,
+    /// Bytes of the data segment that are still to come.
+    pub(super) left: u32,
+    /// Padding and digest after it.
+    pub(super) trailer: u8,
+    pub(super) crc: u32,
+    /// A payload event is out and not all of it has come.
+    pub(super) announced: bool,
+}
+
+enum Step {
+    Used(usize),
+    Wait(Input),
+}
+
+impl Connection {
+    /// Looks at received bytes: returns how many of them are used up, and what they mean or what is needed. Never
+    /// consumes payload of a command. Not to be called while a receive straight into a task's buffer is in flight.
+    pub fn poll_input(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> (usize, Input) {
+        let mut used = 0;
+        if self.timers.progress {
+            self.timers.received(now);
+        }
+        loop {
+            if let Some(event) = self.next_event(session) {
+                return (used, Input::Event(event));
+            }
+            if self.state != State::Open {
+                return (used, Input::Closed);
+            }
+            match self.step(session, now, &bytes[used..]) {
+                Step::Used(n) => {
+                    used += n;
+                    self.timers.received(now);
+                }
+                Step::Wait(input) => return (used, input),
+            }
+        }
+    }
+
+    /// With data digests: the running CRC32C of the payload being received; extend it over the bytes taken
+    /// (`crc32c::crc32c_append`) and give it to `payload_received`. None: no CRC needed.
+    pub fn payload_crc(&self) -> Option<u32> {
+        self.incoming.filter(|_| self.parameters.data_digest).map(|incoming| incoming.crc)
+    }
+
+    /// `length` more bytes of the payload announced by [`RecvEvent::Payload`] are in the buffer.
+    pub fn payload_received(&mut self, length: u32, crc: Option<u32>) {
+        if let Some(incoming) = &mut self.incoming
+            && let Segment::Task(pdu) = &mut incoming.segment
+        {
+            let length = length.min(incoming.left);
+            incoming.left -= length;
+            pdu.offset += length;
+            incoming.crc = crc.unwrap_or(incoming.crc);
+            self.timers.progress = true;
+        }
+    }
+
+    /// The next event that still makes sense.
+    fn next_event(&mut self, session: &Session) -> Option<RecvEvent> {
+        loop {
+            let event = self.events.pop_front()?;
+            let open = |task: TaskHandle| session.tasks.get(task).filter(|t| t.stage == Stage::Open);
+            let valid = match &event {
+                RecvEvent::Deliver { task, .. } => open(*task).is_some(),
+                RecvEvent::DataComplete { task, .. } | RecvEvent::DataError { task, .. } => {
+                    open(*task).is_some_and(|t| !t.out.aborted)
+                }
+                _ => true,
+            };
+            if valid {
+                return Some(event);
+            }
+        }
+    }
+
+    fn step(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Step {
+        let Some(incoming) = self.incoming else { return self.header(session, now, bytes) };
+        if incoming.left > 0 {
+            return self.segment(session, incoming, bytes);
+        }
+        let trailer = usize::from(incoming.trailer);
+        if bytes.len() < trailer {
+            return Step::Wait(Input::NeedBytes(trailer - bytes.len()));
+        }
+        self.incoming = None;
+        let intact = self.trailer_is_right(&incoming, &bytes[..trailer]);
+        self.end_of_pdu(session, now, &incoming, intact);
+        Step::Used(trailer)
+    }
+
+    fn trailer_is_right(&self, incoming: &Incoming, trailer: &[u8]) -> bool {
+        if !self.parameters.data_digest || incoming.header.data_length() == 0 {
+            return true;
+        }
+        let (pad, digest) = trailer.split_at(trailer.len() - DIGEST_LENGTH);
+        digest == digest_bytes(crc32c::crc32c_append(incoming.crc, pad))
+    }
+
+    fn header(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Step {
+        if self.small_pdus >= MAX_SMALL_PDUS || self.small_bytes >= MAX_SMALL_BYTES {
+            return Step::Wait(Input::WaitForTransmit);
+        }
+        let Some(header) = BasicHeaderSegment::from_slice(bytes) else {
+            return Step::Wait(Input::NeedBytes(BHS_LENGTH - bytes.len()));
+        };
+        let covered = BHS_LENGTH + header.ahs_length();
+        let total = covered + if self.parameters.header_digest { DIGEST_LENGTH } else { 0 };
+        if bytes.len() < total {
+            return Step::Wait(Input::NeedBytes(total - bytes.len()));
+        }
+        // RFC 7143 7.8: without a right header the length is not known either.
+        if self.parameters.header_digest && bytes[covered..total] != digest_bytes(crc32c::crc32c(&bytes[..covered])) {
+            self.close(CloseReason::Garbage(Garbage::HeaderDigest));
+            return Step::Used(total);
+        }
+        let length = header.data_length();
+        if length > self.parameters.max_recv_data_segment_length {
+            self.close(CloseReason::Garbage(Garbage::DataSegmentTooLong));
+            return Step::Used(total);
+        }
+        let segment = self.start_pdu(session, now, &header, &bytes[BHS_LENGTH..covered]);
+        if self.state != State::Closed {
+            let digest = if self.parameters.data_digest && length > 0 { DIGEST_LENGTH as u32 } else { 0 };
+            self.incoming = Some(Incoming {
+                header,
+                segment,
+                left: length,
+                trailer: (padding(length) + digest) as u8,
+                crc: 0,
+                announced: false,
+            });
+        }
+        Step::Used(total)
+    }
+
+    /// Looks at a header and says where its data segment goes.
+    fn start_pdu(&mut self, session: &mut Session, now: u64, header: &BasicHeaderSegment, ahs: &[u8]) -> Segment {
+        match header.opcode() {
+            opcode::SCSI_COMMAND => self.start_command(session, now, header, ahs),
+            opcode::DATA_OUT => self.start_data_out(session, header),
+            opcode::NOP_OUT | opcode::TEXT_REQUEST | opcode::TASK_MANAGEMENT_REQUEST | opcode::LOGOUT_REQUEST => {
+                Segment::Gather
+            }
+            opcode::LOGIN_REQUEST => {
+                self.close(CloseReason::Misbehaved(Misbehavior::LoginInFullFeature));
+                Segment::Discard
+            }
+            opcode::SNACK_REQUEST => {
+                self.reject(RejectReason::SNACK_REJECT, header);
+                Segment::Discard
+            }
+            _ => {
+                self.reject(RejectReason::COMMAND_NOT_SUPPORTED, header);
+                Segment::Discard
+            }
+        }
+    }
+
+    /// A part of a data segment.
+    fn segment(&mut self, session: &Session, incoming: Incoming, bytes: &[u8]) -> Step {
+        let mut incoming = incoming;
+        if let Segment::Task(pdu) = &incoming.segment {
+            let pdu = *pdu;
+            match self.place(session, &pdu, incoming.left) {
+                Placement::Buffer(length) => {
+                    let user = session.user(pdu.task).unwrap_or(0);
+                    incoming.announced = true;
+                    self.incoming = Some(incoming);
+                    let event = RecvEvent::Payload { task: pdu.task, user, offset: pdu.offset, length };
+                    return Step::Wait(Input::Event(event));
+                }
+                Placement::Unknown => {
+                    let user = session.user(pdu.task).unwrap_or(0);
+                    return Step::Wait(Input::WaitForDriver { task: pdu.task, user });
+                }
+                Placement::Nowhere { aborted } => {
+                    if aborted && incoming.announced {
+                        let user = session.user(pdu.task).unwrap_or(0);
+                        incoming.announced = false;
+                        self.incoming = Some(incoming);
+                        return Step::Wait(Input::Event(RecvEvent::DataAborted { task: pdu.task, user }));
+                    }
+                }
+            }
+        }
+        if bytes.is_empty() {
+            return Step::Wait(Input::NeedBytes(1));
+        }
+        let take = bytes.len().min(incoming.left as usize);
+        let part = &bytes[..take];
+        if self.parameters.data_digest {
+            incoming.crc = crc32c::crc32c_append(incoming.crc, part);
+        }
+        if matches!(incoming.segment, Segment::Gather) {
+            self.gathered.extend_from_slice(part);
+        }
+        if let Segment::Task(pdu) = &mut incoming.segment {
+            pdu.offset += take as u32;
+        }
+        incoming.left -= take as u32;
+        self.incoming = Some(incoming);
+        Step::Used(take)
+    }
+
+    /// Where the next bytes for a task go.
+    fn place(&self, session: &Session, pdu: &DataPdu, left: u32) -> Placement {
+        let Some(task) = session.tasks.get(pdu.task) else { return Placement::Nowhere { aborted: false } };
+        if task.stage != Stage::Open || task.out.error.is_some() || task.out.aborted {
+            return Placement::Nowhere { aborted: task.out.aborted };
+        }
+        match task.out.fetch {
+            None => Placement::Unknown,
+            Some(fetch) if pdu.offset < fetch => Placement::Buffer(left.min(fetch - pdu.offset)),
+            Some(_) => Placement::Nowhere { aborted: false },
+        }
+    }
+
+    /// All of a PDU is there.
+    fn end_of_pdu(&mut self, session: &mut Session, now: u64, incoming: &Incoming, intact: bool) {
+        match incoming.segment {
+            Segment::Task(pdu) => {
+                if !intact {
+                    self.reject(RejectReason::DATA_DIGEST_ERROR, &incoming.header);
+                }
+                if let Some(task) = session.tasks.get(pdu.task)
+                    && task.out.aborted
+                    && incoming.announced
+                {
+                    self.events.push_back(RecvEvent::DataAborted { task: pdu.task, user: task.user });
+                }
+                self.end_of_data_pdu(session, now, &pdu, intact);
+            }
+            Segment::Gather => {
+                let data = core::mem::take(&mut self.gathered);
+                if intact {
+                    self.request_arrived(session, now, &incoming.header, data);
+                } else {
+                    // RFC 7143 7.8: the PDU is dropped; its number must not leave a hole for ever.
+                    self.reject(RejectReason::DATA_DIGEST_ERROR, &incoming.header);
+                    self.skip_number(session, now, &incoming.header);
+                }
+            }
+            Segment::Discard => {}
+        }
+    }
+}
+
+enum Placement {
+    Buffer(u32),
+    Unknown,
+    Nowhere { aborted: bool },
+}

@@ -1,0 +1,268 @@
+//! The task table of a session: fixed slots, found by handle or by initiator task tag.
+
+use scst_scsi::{Lun, SenseData};
+
+use crate::event::TaskHandle;
+
+/// Longest sense data of a response; the same as the buffer of the Linux initiator.
+pub(crate) const MAX_SENSE_LENGTH: usize = 96;
+
+/// Where the answer of a task stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Stage {
+    /// The driver works on it.
+    #[default]
+    Open,
+    /// The response is queued or being sent; what still comes in for it is thrown away.
+    Responding,
+}
+
+/// The data-out side of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DataOutState {
+    /// What the initiator said it will send.
+    pub(crate) expected: u32,
+    /// What the driver wants of it.
+    pub(crate) fetch: Option<u32>,
+    /// Next offset in order.
+    pub(crate) received: u32,
+    /// Unsolicited data may come up to here.
+    pub(crate) unsolicited_limit: u32,
+    /// The end of the unsolicited data has not been seen.
+    pub(crate) unsolicited_open: bool,
+    /// Next DataSN of the current sequence.
+    pub(crate) next_data_sn: u32,
+    /// First offset that R2Ts ask for.
+    pub(crate) solicited_from: u32,
+    /// R2Ts sent.
+    pub(crate) r2t_sent: u32,
+    /// R2Ts whose sequence has ended.
+    pub(crate) r2t_done: u32,
+    /// An item for R2Ts is in the transmit queue.
+    pub(crate) r2t_queued: bool,
+    /// Why the data are unusable.
+    pub(crate) error: Option<SenseData>,
+    /// The driver wants no more.
+    pub(crate) aborted: bool,
+    /// `DataComplete` or `DataError` was reported.
+    pub(crate) reported: bool,
+    /// Since when the initiator owes data (nanoseconds), if it does.
+    pub(crate) waiting_since: Option<u64>,
+}
+
+impl DataOutState {
+    /// First and last-plus-one offset that R2T number `index` covers.
+    pub(crate) fn r2t_range(&self, index: u32, max_burst: u32) -> (u32, u32) {
+        let fetch = self.fetch.unwrap_or(0);
+        let from = u64::from(self.solicited_from) + u64::from(index) * u64::from(max_burst);
+        let from = from.min(u64::from(fetch)) as u32;
+        (from, fetch.min(from.saturating_add(max_burst)))
+    }
+
+    /// Whether no more data PDU is due now.
+    pub(crate) fn quiet(&self) -> bool {
+        !self.unsolicited_open && self.r2t_sent == self.r2t_done
+    }
+}
+
+/// The answer of a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u8,
+    pub(crate) data_in: u32,
+    pub(crate) data_sent: u32,
+    /// Positive: overflow, negative: underflow.
+    pub(crate) residual: i64,
+    pub(crate) read_residual: i64,
+    pub(crate) sense: [u8; MAX_SENSE_LENGTH],
+    pub(crate) sense_length: u8,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
+            status: 0,
+            data_in: 0,
+            data_sent: 0,
+            residual: 0,
+            read_residual: 0,
+            sense: [0; MAX_SENSE_LENGTH],
+            sense_length: 0,
+        }
+    }
+}
+
+/// A task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Task {
+    pub(crate) itt: u32,
+    pub(crate) cmd_sn: u32,
+    pub(crate) lun: Lun,
+    pub(crate) cid: u16,
+    pub(crate) immediate: bool,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) read_length: u32,
+    pub(crate) user: u64,
+    pub(crate) stage: Stage,
+    pub(crate) out: DataOutState,
+    pub(crate) answer: Answer,
+    /// Data-In and R2T PDUs sent: one sequence for both (RFC 7143 11.7.5).
+    pub(crate) data_sn: u32,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    task: Option<Task>,
+}
+
+/// The slots, and an index of tags by open addressing that never grows.
+#[derive(Debug)]
+pub(crate) struct TaskTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Slot number plus one, or 0.
+    index: Vec<u32>,
+}
+
+/// Most slots: target transfer tags have 12 bits for one.
+pub(crate) const MAX_SLOTS: usize = 4095;
+
+impl TaskTable {
+    pub(crate) fn new(slots: usize) -> Self {
+        let slots = slots.min(MAX_SLOTS);
+        Self {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            free: (0..slots as u32).rev().collect(),
+            index: vec![0; (slots * 2).next_power_of_two()],
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn home(&self, itt: u32) -> usize {
+        // Fibonacci hashing; the length is a power of two. Bad luck only costs the initiator that chose the tags.
+        (itt.wrapping_mul(0x9e37_79b1) >> 7) as usize & (self.index.len() - 1)
+    }
+
+    fn tag_at(&self, position: usize) -> Option<u32> {
+        let slot = self.index[position].checked_sub(1)?;
+        self.slots[slot as usize].task.as_ref().map(|task| task.itt)
+    }
+
+    /// None when all slots are taken; the tag must not be in the table.
+    pub(crate) fn insert(&mut self, task: Task) -> Option<TaskHandle> {
+        let slot = self.free.pop()?;
+        let mut at = self.home(task.itt);
+        while self.index[at] != 0 {
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        self.index[at] = slot + 1;
+        let entry = &mut self.slots[slot as usize];
+        entry.task = Some(task);
+        Some(TaskHandle { index: slot, generation: entry.generation })
+    }
+
+    pub(crate) fn find(&self, itt: u32) -> Option<TaskHandle> {
+        let mut at = self.home(itt);
+        while let Some(tag) = self.tag_at(at) {
+            if tag == itt {
+                let slot = self.index[at] - 1;
+                return Some(TaskHandle { index: slot, generation: self.slots[slot as usize].generation });
+            }
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        None
+    }
+
+    pub(crate) fn get(&self, handle: TaskHandle) -> Option<&Task> {
+        self.slots.get(handle.index as usize).filter(|s| s.generation == handle.generation)?.task.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, handle: TaskHandle) -> Option<&mut Task> {
+        self.slots.get_mut(handle.index as usize).filter(|s| s.generation == handle.generation)?.task.as_mut()
+    }
+
+    pub(crate) fn remove(&mut self, handle: TaskHandle) -> Option<Task> {
+        let itt = self.get(handle)?.itt;
+        let mask = self.index.len() - 1;
+        let mut hole = self.home(itt);
+        while self.index[hole] != handle.index + 1 {
+            hole = (hole + 1) & mask;
+        }
+        // Backward shift: an entry moves into the hole unless it sits between its home and there.
+        let mut next = (hole + 1) & mask;
+        while let Some(tag) = self.tag_at(next) {
+            let home = self.home(tag);
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
+                self.index[hole] = self.index[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.index[hole] = 0;
+        let slot = &mut self.slots[handle.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(handle.index);
+        slot.task.take()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.slots.iter().filter_map(|slot| slot.task.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn task(itt: u32) -> Task {
+        Task { itt, ..Task::default() }
+    }
+
+    #[test]
+    fn a_stale_handle_finds_nothing() {
+        let mut table = TaskTable::new(2);
+        let old = table.insert(task(1)).unwrap();
+        assert_eq!(table.remove(old).map(|t| t.itt), Some(1));
+        let new = table.insert(task(2)).unwrap();
+        assert_eq!((new.index, new.generation), (old.index, old.generation + 1));
+        assert!(table.get(old).is_none() && table.remove(old).is_none());
+        table.insert(task(3)).unwrap();
+        assert!(table.insert(task(4)).is_none());
+        assert_eq!(table.len(), 2);
+    }
+
+    proptest! {
+        /// The index agrees with a plain list, whatever comes and goes.
+        #[test]
+        fn the_index_is_right(steps in prop::collection::vec((any::<bool>(), 0u32..24), 0..200)) {
+            let mut table = TaskTable::new(8);
+            let mut model: Vec<(u32, TaskHandle)> = Vec::new();
+            for (add, tag) in steps {
+                // Tags that collide: multiples of a large power of two.
+                let itt = tag << 27 | tag;
+                let known = model.iter().position(|(t, _)| *t == itt);
+                if add && known.is_none() {
+                    match table.insert(task(itt)) {
+                        Some(handle) => model.push((itt, handle)),
+                        None => prop_assert_eq!(model.len(), 8),
+                    }
+                } else if let (false, Some(at)) = (add, known) {
+                    let (_, handle) = model.swap_remove(at);
+                    prop_assert_eq!(table.remove(handle).map(|t| t.itt), Some(itt));
+                }
+                for tag in 0..24u32 {
+                    let itt = tag << 27 | tag;
+                    let expected = model.iter().find(|(t, _)| *t == itt).map(|(_, h)| *h);
+                    prop_assert_eq!(table.find(itt), expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The pool: a byte budget over arenas, and access to the bytes of extents.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use scst_core::buffer::{BufferSource, Extent, MAX_TRANSFER_BYTES, Memory, SgList};
+
+use crate::arena::{Arenas, MAX_ARENAS};
+use crate::buddy::{Buddy, CLASSES, PAGE_BYTES, TOP_PAGES};
+
+/// Largest class: the longest single extent.
+pub const MAX_CLASS_BYTES: u32 = PAGE_BYTES * TOP_PAGES;
+/// What a released buffer is filled with when poisoning is on.
+const POISON: u8 = 0xa5;
+
+/// Settings of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolConfig {
+    /// Most bytes it maps: the reactor's share of `scst_max_cmd_mem`. Rounded down to 1 MiB, at least 1 MiB.
+    pub budget: u64,
+    /// Bytes of one arena, the step in which the pool grows. Rounded up to 1 MiB; at most 1 GiB, the most that the
+    /// kernel registers as one buffer.
+    pub arena_bytes: u32,
+    /// Try huge pages.
+    pub huge_pages: bool,
+    /// Fill every buffer with zeros when it is handed out (strict security).
+    pub zero_fill: bool,
+    /// Overwrite buffers when they come back, so that late use shows. Costs time.
+    pub poison: bool,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            budget: 256 << 20,
+            arena_bytes: 32 << 20,
+            huge_pages: true,
+            zero_fill: false,
+            poison: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// One size class in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClassStatistics {
+    /// Bytes of a buffer of this class.
+    pub bytes: u32,
+    /// Extents asked for.
+    pub total: u64,
+    /// Of these, taken ready-made from the free list of the class.
+    pub hits: u64,
+    /// In use now.
+    pub in_use: u32,
+    /// Free now.
+    pub free: u32,
+}
+
+/// A pool in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PoolStatistics {
+    /// Extents asked for.
+    pub total: u64,
+    /// Of these, taken ready-made from a free list.
+    pub hits: u64,
+    /// Requests refused because the budget was used up.
+    pub refused: u64,
+    /// Bytes handed out, rounded up to classes.
+    pub in_use: u64,
+    /// The most that `in_use` has been.
+    pub peak: u64,
+    /// Bytes mapped.
+    pub mapped: u64,
+    /// Bytes that may be mapped.
+    pub budget: u64,
+    /// By size class, smallest first.
+    pub classes: [ClassStatistics; CLASSES],
+}
+
+/// Command buffers of one reactor. Not shared, no lock; may be built on one thread and moved to another.
+pub struct BufferPool {
+    arenas: Arc<Arenas>,
+    buddy: Buddy,
+    config: PoolConfig,
+    arena_pages: u32,
+    stats: PoolStatistics,
+}
+
+impl std::fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BufferPool").field("config", &self.config).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl BufferPool {
+    /// An empty pool; the first allocation maps the first arena.
+    pub fn new(mut config: PoolConfig) -> Self {
+        let unit = u64::from(MAX_CLASS_BYTES);
+        config.budget = (config.budget / unit).max(1) * unit;
+        config.arena_bytes = config.arena_bytes.clamp(MAX_CLASS_BYTES, 1 << 30).next_multiple_of(MAX_CLASS_BYTES);
+        let stats = PoolStatistics {
+            budget: config.budget,
+            classes: std::array::from_fn(|o| ClassStatistics { bytes: PAGE_BYTES << o, ..Default::default() }),
+            ..Default::default()
+        };
+        let arenas = config.budget.div_ceil(u64::from(config.arena_bytes)).min(MAX_ARENAS as u64) as usize;
+        Self {
+            arenas: Arc::new(Arenas::new(arenas)),
+            buddy: Buddy::new(),
+            config,
+            arena_pages: config.arena_bytes / PAGE_BYTES,
+            stats,
+        }
+    }
+
+    /// The arenas, for a back-end.
+    pub fn arenas(&self) -> &Arc<Arenas> {
+        &self.arenas
+    }
+
+    /// Counters.
+    pub fn statistics(&self) -> PoolStatistics {
+        let mut stats = self.stats;
+        for (class, free) in stats.classes.iter_mut().zip(self.buddy.free_counts()) {
+            class.free = free;
+        }
+        stats
+    }
+
+    /// A buffer of exactly `bytes` (up to [`MAX_TRANSFER_BYTES`]): one extent up to 1 MiB, else several of 1 MiB and a
+    /// last one for the rest. None when the budget is used up.
+    pub fn allocate(&mut self, bytes: u32) -> Option<SgList> {
+        let mut sg = SgList::default();
+        if bytes > MAX_TRANSFER_BYTES {
+            self.stats.refused += 1;
+            return None;
+        }
+        while sg.bytes() < bytes {
+            let len = (bytes - sg.bytes()).min(MAX_CLASS_BYTES);
+            let Some(extent) = self.allocate_extent(len) else {
+                self.release(&sg);
+                self.stats.refused += 1;
+                return None;
+            };
+            let pushed = sg.push(extent);
+            debug_assert!(pushed, "MAX_EXTENTS classes of the largest size are MAX_TRANSFER_BYTES");
+        }
+        Some(sg)
+    }
+
+    fn allocate_extent(&mut self, len: u32) -> Option<Extent> {
+        let order = order_of(len);
+        let class = &mut self.stats.classes[order];
+        let page = match self.buddy.pop(order) {
+            Some(page) => {
+                class.hits += 1;
+                self.stats.hits += 1;
+                page
+            }
+            None => self.take_larger(order)?,
+        };
+        let class = &mut self.stats.classes[order];
+        class.total += 1;
+        class.in_use += 1;
+        self.stats.total += 1;
+        self.stats.in_use += u64::from(class.bytes);
+        self.stats.peak = self.stats.peak.max(self.stats.in_use);
+        let whole = Extent {
+            arena: page / self.arena_pages,
+            len: class.bytes,
+            offset: u64::from(page % self.arena_pages) * u64::from(PAGE_BYTES),
+        };
+        if self.config.zero_fill {
+            self.bytes_mut(whole).fill(0);
+        }
+        Some(whole.slice(0, len))
+    }
+
+    /// Nothing ready: split a larger block, merge free ones, or map an arena, in this order.
+    fn take_larger(&mut self, order: usize) -> Option<u32> {
+        if let Some(page) = self.buddy.split(order) {
+            return Some(page);
+        }
+        self.buddy.merge_all();
+        if let Some(page) = self.buddy.pop(order).or_else(|| self.buddy.split(order)) {
+            return Some(page);
+        }
+        self.grow()?;
+        self.buddy.pop(order).or_else(|| self.buddy.split(order))
+    }
+
+    fn grow(&mut self) -> Option<()> {
+        let left = self.config.budget - self.stats.mapped;
+        let len = u64::from(self.config.arena_bytes).min(left) as u32;
+        if len == 0 {
+            return None;
+        }
+        self.arenas.grow(len as usize, self.config.huge_pages).ok()?;
+        self.buddy.add(len / PAGE_BYTES);
+        self.stats.mapped += u64::from(len);
+        Some(())
+    }
+
+    /// Gives a buffer back, whole as it was allocated.
+    ///
+    /// # Panics
+    /// When the buffer is not in use: released twice, or never allocated here.
+    pub fn release(&mut self, sg: &SgList) {
+        for &extent in sg.extents() {
+            self.release_extent(extent);
+        }
+    }
+
+    fn release_extent(&mut self, extent: Extent) {
+        assert_eq!(extent.offset % u64::from(PAGE_BYTES), 0, "released extent is not the start of a buffer");
+        let page = extent.arena * self.arena_pages + (extent.offset / u64::from(PAGE_BYTES)) as u32;
+        let order = self.buddy.used_order(page).expect("released buffer is in use");
+        let class = &mut self.stats.classes[order];
+        assert!(extent.len <= class.bytes, "released extent is longer than its buffer");
+        class.in_use -= 1;
+        self.stats.in_use -= u64::from(class.bytes);
+        if self.config.poison {
+            let whole = Extent { len: class.bytes, ..extent };
+            self.bytes_mut(whole).fill(POISON);
+        }
+        self.buddy.release(page);
+    }
+
+    /// Address of an extent, for scatter lists given to the kernel.
+    ///
+    /// # Panics
+    /// When the extent is not within its arena.
+    pub fn as_ptr(&self, extent: Extent) -> NonNull<u8> {
+        self.arenas.resolve(extent).expect("extent lies within its arena")
+    }
+
+    /// The bytes of an extent. Not for memory that an operation in flight may write.
+    ///
+    /// # Panics
+    /// When the extent is not within its arena.
+    pub fn bytes(&self, extent: Extent) -> &[u8] {
+        // SAFETY: `as_ptr` checked the range; the memory is mapped for as long as `self`, initialised (anonymous
+        // mappings are zero), and only written through `&mut self` or by operations whose extents the caller has lent
+        // out and, by the contract of `Backend`, does not look at until they complete.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(extent).as_ptr(), extent.len as usize) }
+    }
+
+    /// The bytes of an extent, to write. Not for memory that an operation in flight uses.
+    ///
+    /// # Panics
+    /// When the extent is not within its arena.
+    pub fn bytes_mut(&mut self, extent: Extent) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only slice of the pool.
+        unsafe { std::slice::from_raw_parts_mut(self.as_ptr(extent).as_ptr(), extent.len as usize) }
+    }
+
+    /// Copies from one extent to another (they may overlap), as many bytes as the shorter one has. Returns how many.
+    ///
+    /// # Panics
+    /// When an extent is not within its arena.
+    pub fn copy(&mut self, from: Extent, to: Extent) -> u32 {
+        let len = from.len.min(to.len);
+        let (from, to) = (self.as_ptr(from), self.as_ptr(to));
+        // SAFETY: `as_ptr` checked both ranges, which are mapped for as long as `self`; `&mut self` and the rule of
+        // `bytes_mut` (no operation in flight) make this the only access; `ptr::copy` allows overlap.
+        unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len as usize) };
+        len
+    }
+
+    /// CRC32C of bytes `offset .. offset + len` of the list, continued from `seed` (0 to start).
+    pub fn crc32c(&self, sg: &SgList, offset: u32, len: u32, seed: u32) -> u32 {
+        sg.range(offset, len).fold(seed, |crc, e| crc32c::crc32c_append(crc, self.bytes(e)))
+    }
+
+    /// CRC32C of one extent, continued from `seed` (0 to start).
+    pub fn crc32c_extent(&self, extent: Extent, seed: u32) -> u32 {
+        crc32c::crc32c_append(seed, self.bytes(extent))
+    }
+}
+
+/// The class that `len` bytes (1 to 1 MiB) need.
+fn order_of(len: u32) -> usize {
+    len.div_ceil(PAGE_BYTES).next_power_of_two().trailing_zeros() as usize
+}
+
+impl Memory for BufferPool {
+    fn copy_in(&mut self, sg: &SgList, offset: u32, data: &[u8]) -> usize {
+        let mut done = 0;
+        for extent in sg.range(offset, u32::try_from(data.len()).unwrap_or(u32::MAX)) {
+            let len = extent.len as usize;
+            self.bytes_mut(extent).copy_from_slice(&data[done..done + len]);
+            done += len;
+        }
+        done
+    }
+
+    fn copy_out(&self, sg: &SgList, offset: u32, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        for extent in sg.range(offset, u32::try_from(out.len()).unwrap_or(u32::MAX)) {
+            let len = extent.len as usize;
+            out[done..done + len].copy_from_slice(self.bytes(extent));
+            done += len;
+        }
+        done
+    }
+
+    fn fill(&mut self, sg: &SgList, offset: u32, len: u32, value: u8) {
+        for extent in sg.range(offset, len) {
+            self.bytes_mut(extent).fill(value);
+        }
+    }
+}
+
+impl BufferSource for BufferPool {
+    fn allocate(&mut self, bytes: u32) -> Option<SgList> {
+        Self::allocate(self, bytes)
+    }
+
+    fn release(&mut self, sg: &SgList) {
+        Self::release(self, sg);
+    }
+}
+
+#[cfg(test)]
+mod tests;
