@@ -102,7 +102,7 @@ pub struct DiskParameters {
     pub physical_exponent: u8,
     /// OPTIMAL TRANSFER LENGTH in blocks, 0 when there is none.
     pub optimal_transfer_blocks: u32,
-    /// MAXIMUM WRITE SAME LENGTH in blocks, 0 for no limit.
+    /// MAXIMUM WRITE SAME LENGTH in blocks, 0 for no limit. The default bounds what one command can make the disk do.
     pub max_write_same_blocks: u64,
     /// Rotating medium: MEDIUM ROTATION RATE is a number, not 1.
     pub rotational: bool,

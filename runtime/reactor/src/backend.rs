@@ -29,6 +29,7 @@ pub struct SocketToken(pub u64);
 
 /// What `wait` reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the sentence on each variant names its fields")]
 pub enum Completion {
     /// A storage operation ended.
     Io(IoCompletion),
@@ -55,7 +56,7 @@ pub type Waker = Arc<dyn Wake>;
 
 /// Files are registered with each back-end that uses them.
 pub trait FileRegistry {
-    /// Makes an open file known. `direct` says it was opened with O_DIRECT; `block_device` picks ioctls over fallocate.
+    /// Makes an open file known. `block_device` picks ioctls over fallocate; O_DIRECT is read off the file.
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId;
     /// Forgets a file. Operations in flight keep it open until they end.
     fn unregister_file(&mut self, file: FileId);

@@ -210,7 +210,10 @@ fn write_same_bits() {
 
 #[test]
 fn write_same_has_its_own_limit() {
-    assert_eq!(ok(&cdb_16(0x93, 0, 0, u32::MAX)).blocks, u64::from(u32::MAX));
+    assert_eq!(ok(&cdb_16(0x93, 0, 0, 65_535)).blocks, 65_535);
+    assert_eq!(refused(&cdb_16(0x93, 0, 0, 65_536)), (10, None), "the default");
+    let unlimited = DiskParameters { max_write_same_blocks: 0, ..disk() };
+    assert!(parse(&Cdb::new(&cdb_16(0x93, 0, 0, u32::MAX)), &unlimited).is_ok());
     let limited = DiskParameters { max_write_same_blocks: 100, ..disk() };
     assert!(parse(&Cdb::new(&cdb_16(0x93, 0, 0, 100)), &limited).is_ok());
     let over = parse(&Cdb::new(&cdb_16(0x93, 0, 0, 101)), &limited);

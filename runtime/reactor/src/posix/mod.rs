@@ -1,0 +1,373 @@
+//! epoll, non-blocking sockets and a few threads: for systems where io_uring is missing or forbidden.
+//!
+//! Sockets are registered edge-triggered once; an operation is tried at once and waits for an edge only when the socket
+//! was not ready. Reads that the page cache can satisfy are done at once as well; everything else on files goes to the
+//! pool.
+#![allow(unsafe_code)]
+
+mod socket;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use scst_core::Nanos;
+use scst_core::buffer::Extent;
+use scst_core::ids::CmdId;
+use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
+use scst_mem::{Arenas, BufferPool};
+
+use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
+use crate::config::ReactorConfig;
+use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
+use crate::file::{self, FileEntry, Work};
+use crate::iovec::IoVecs;
+use crate::net::{self, Socket, last_errno};
+use crate::offload::{Done, Job, Offload};
+use crate::slab::Slab;
+use crate::{clock, posix::socket::SocketState};
+
+const DEFAULT_THREADS: u32 = 4;
+const EVENTS: usize = 256;
+/// The epoll data of the doorbell; no socket id is that large.
+const BELL: u64 = u64::MAX;
+
+/// The back-end.
+pub struct Posix {
+    epoll: OwnedFd,
+    bell: Arc<Doorbell>,
+    arenas: Arc<Arenas>,
+    sockets: Slab<SocketState>,
+    files: Slab<FileEntry>,
+    /// Storage operations in flight, by the key of their job.
+    ops: Slab<IoToken>,
+    pool: Offload,
+    done: Vec<Done>,
+    /// Range lists that are not in use.
+    spare: Vec<IoVecs>,
+    ready: VecDeque<Completion>,
+    events: Vec<libc::epoll_event>,
+    now: Nanos,
+    spin: Nanos,
+}
+
+impl std::fmt::Debug for Posix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Posix").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Posix {
+    /// Opens the back-end.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn new(config: &ReactorConfig) -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and ours.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let bell = Arc::new(Doorbell::new(true)?);
+        let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
+        let this = Self {
+            epoll,
+            pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
+            bell,
+            arenas: Arc::clone(&config.arenas),
+            sockets: Slab::new(config.sockets),
+            files: Slab::new(u32::MAX),
+            ops: Slab::new(config.io_depth),
+            done: Vec::with_capacity(config.io_depth as usize),
+            spare: Vec::new(),
+            ready: VecDeque::with_capacity(EVENTS),
+            events: Vec::with_capacity(EVENTS),
+            now: clock::now(),
+            spin: config.spin,
+        };
+        this.watch(this.bell.fd(), BELL, libc::EPOLLIN)?;
+        Ok(this)
+    }
+
+    fn watch(&self, fd: RawFd, data: u64, events: libc::c_int) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: data };
+        // SAFETY: `event` is read during the call.
+        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn add(&mut self, socket: Socket) -> io::Result<SocketId> {
+        let fd = socket.fd();
+        let state = SocketState::new(socket);
+        let id = self.sockets.insert(state).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        if let Err(error) = self.watch(fd, u64::from(id), events) {
+            self.sockets.remove(id);
+            return Err(error);
+        }
+        Ok(SocketId(id))
+    }
+
+    fn socket(&self, id: SocketId) -> io::Result<&SocketState> {
+        self.sockets.get(id.0).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    }
+
+    fn try_accept(&mut self, id: u32) {
+        let Some(state) = self.sockets.get_mut(id) else { return };
+        let Some((token, result)) = state.try_accept() else { return };
+        let result = result
+            .and_then(|stream| self.add(Socket::Stream(stream)).map_err(|e| -e.raw_os_error().unwrap_or(libc::EIO)));
+        self.ready.push_back(Completion::Accepted { token, result });
+    }
+
+    fn poll(&mut self, timeout_ms: libc::c_int) -> io::Result<()> {
+        let max = self.events.capacity() as libc::c_int;
+        // SAFETY: the vector has room for `max` events.
+        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), max, timeout_ms) };
+        let rung = self.bell.awake();
+        if n < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        }
+        // SAFETY: the kernel has filled the first `n`.
+        unsafe { self.events.set_len(n as usize) };
+        for at in 0..self.events.len() {
+            let event = self.events[at];
+            if event.u64 == BELL {
+                self.bell.drain();
+            } else {
+                self.socket_event(event.u64 as u32, event.events as libc::c_int);
+            }
+        }
+        self.take_done();
+        if rung & RUNG_BY_USER != 0 {
+            self.ready.push_back(Completion::Woken);
+        }
+        Ok(())
+    }
+
+    fn socket_event(&mut self, id: u32, events: libc::c_int) {
+        let Some(state) = self.sockets.get_mut(id) else { return };
+        state.note(events);
+        if state.is_listener() {
+            self.try_accept(id);
+            return;
+        }
+        if let Some(completion) = state.try_recv() {
+            self.ready.push_back(completion);
+        }
+        if let Some(completion) = state.try_send() {
+            self.ready.push_back(completion);
+        }
+    }
+
+    fn take_done(&mut self) {
+        self.pool.take_done(&mut self.done);
+        for done in self.done.drain(..) {
+            self.spare.push(done.iov);
+            if let Some(token) = self.ops.remove(done.key) {
+                let io = IoCompletion { token, result: done.result, extra: done.extra };
+                self.ready.push_back(Completion::Io(io));
+            }
+        }
+    }
+
+    fn complete(&mut self, token: IoToken, result: i32) {
+        self.ready.push_back(Completion::Io(IoCompletion { token, result, extra: 0 }));
+    }
+}
+
+impl IoQueue for Posix {
+    fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
+        let Some(entry) = self.files.get(file::file_of(&op)) else {
+            self.complete(token, -libc::EBADF);
+            return Ok(());
+        };
+        let Ok(key) = self.ops.insert(token) else { return Err(QueueFull) };
+        let mut iov = self.spare.pop().unwrap_or_default();
+        let Some(work) = Work::of(&op, &self.arenas, &mut iov) else {
+            self.ops.remove(key);
+            self.complete(token, -libc::EFAULT);
+            return Ok(());
+        };
+        if let (Work::Read { offset }, IoOp::Read { len, .. }) = (work, &op)
+            && !entry.direct
+            && let Some(result) = file::read_cached(&entry.file, offset, &iov, *len)
+        {
+            self.ops.remove(key);
+            self.spare.push(iov);
+            self.complete(token, result);
+            return Ok(());
+        }
+        let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
+        self.pool.push(Job { key, file, block_device, work, iov });
+        Ok(())
+    }
+
+    fn cancel(&mut self, cmd: CmdId) {
+        self.pool.cancel(|key| self.ops.get(key).is_some_and(|token| token.cmd == cmd));
+    }
+}
+
+impl FileRegistry for Posix {
+    fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
+        let Ok(id) = self.files.insert(FileEntry::new(file, block_device)) else {
+            panic!("more than a million open files");
+        };
+        FileId(id)
+    }
+
+    fn unregister_file(&mut self, file: FileId) {
+        self.files.remove(file.0);
+    }
+}
+
+impl Backend for Posix {
+    fn now(&self) -> Nanos {
+        self.now
+    }
+
+    fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
+        let listener = net::listen(addr, true)?;
+        self.add(Socket::Listener(listener))
+    }
+
+    fn local_addr(&self, socket: SocketId) -> io::Result<SocketAddr> {
+        self.socket(socket)?.socket.local_addr()
+    }
+
+    fn peer_addr(&self, socket: SocketId) -> io::Result<SocketAddr> {
+        self.socket(socket)?.socket.peer_addr()
+    }
+
+    fn accept(&mut self, listener: SocketId, token: SocketToken) {
+        match self.sockets.get_mut(listener.0) {
+            Some(state) if state.is_listener() && state.accept.is_none() => {
+                state.accept = Some(token);
+                self.try_accept(listener.0);
+            }
+            _ => self.ready.push_back(Completion::Accepted { token, result: Err(-libc::EBADF) }),
+        }
+    }
+
+    fn detach(&mut self, socket: SocketId) -> io::Result<DetachedSocket> {
+        let state = self.socket(socket)?;
+        if !state.is_idle() {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        // SAFETY: no memory is read for EPOLL_CTL_DEL.
+        unsafe {
+            let fd = state.socket.fd();
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());
+        }
+        match self.sockets.remove(socket.0).map(|s| s.socket) {
+            Some(Socket::Stream(stream)) => Ok(DetachedSocket::Real(stream)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn adopt(&mut self, socket: DetachedSocket) -> io::Result<SocketId> {
+        let DetachedSocket::Real(stream) = socket else { return Err(io::ErrorKind::InvalidInput.into()) };
+        stream.set_nonblocking(true)?;
+        self.add(Socket::Stream(stream))
+    }
+
+    fn recv(&mut self, socket: SocketId, into: &[Extent], pool: &mut BufferPool, token: SocketToken) {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        let completion = match self.sockets.get_mut(socket.0) {
+            None => Some(-libc::EBADF),
+            Some(state) => state.start_recv(into, &self.arenas, token),
+        };
+        match completion {
+            Some(result) => self.ready.push_back(Completion::Received { token, result }),
+            None => self.ready.extend(self.sockets.get_mut(socket.0).and_then(SocketState::try_recv)),
+        }
+    }
+
+    fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        let completion = match self.sockets.get_mut(socket.0) {
+            None => Some(-libc::EBADF),
+            Some(state) => state.start_send(from, &self.arenas, token),
+        };
+        match completion {
+            Some(result) => self.ready.push_back(Completion::Sent { token, result }),
+            None => self.ready.extend(self.sockets.get_mut(socket.0).and_then(SocketState::try_send)),
+        }
+    }
+
+    fn close(&mut self, socket: SocketId, token: SocketToken) {
+        // Nothing of a non-blocking socket is in the kernel's hands, so it is over at once.
+        if let Some(state) = self.sockets.remove(socket.0) {
+            state.cancel(&mut self.ready);
+        }
+        self.ready.push_back(Completion::Closed { token });
+    }
+
+    fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let start = clock::now();
+        self.take_done();
+        loop {
+            let mut timeout = 0;
+            if self.ready.is_empty() {
+                timeout = match deadline {
+                    None => -1,
+                    Some(at) => {
+                        let left = at.0.saturating_sub(clock::now().0);
+                        i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+                    }
+                };
+                let spinning = self.spin.0 > 0 && clock::now() < start.after(self.spin);
+                if timeout != 0 && (spinning || !self.bell.prepare_sleep()) {
+                    timeout = 0;
+                }
+            }
+            self.poll(timeout)?;
+            self.now = clock::now();
+            if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                out.extend(self.ready.drain(..));
+                return Ok(());
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        doorbell::waker(&self.bell)
+    }
+
+    fn name(&self) -> &'static str {
+        "posix"
+    }
+}
+
+/// Checks a scatter list and makes it ready; the negative errno when it is not acceptable.
+pub(crate) fn prepare(iov: &mut IoVecs, extents: &[Extent], arenas: &Arenas) -> Result<u32, i32> {
+    if extents.len() > MAX_SEGMENTS {
+        return Err(-libc::EMSGSIZE);
+    }
+    match iov.set(arenas, extents.iter().copied()) {
+        None => Err(-libc::EFAULT),
+        Some(0) => Err(-libc::EINVAL),
+        Some(total) => i32::try_from(total).map(|_| total).map_err(|_| -libc::EMSGSIZE),
+    }
+}
+
+/// The errors after which a non-blocking call waits for readiness, or is simply repeated.
+pub(crate) enum Again {
+    NotReady,
+    Repeat,
+    Failed(i32),
+}
+
+pub(crate) fn classify() -> Again {
+    match last_errno() {
+        e if e == -libc::EAGAIN => Again::NotReady,
+        e if e == -libc::EINTR => Again::Repeat,
+        e => Again::Failed(e),
+    }
+}

@@ -1,0 +1,107 @@
+//! A simulated disk, as the simulation sees it from outside.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use super::image::Image;
+use super::world::SimWorld;
+
+/// A disk in the world.
+pub(crate) struct DiskState {
+    pub(crate) image: Image,
+    /// Device and inode of the file that stands for it.
+    pub(crate) identity: (u64, u64),
+    /// Every operation fails with this.
+    pub(crate) failing: Option<i32>,
+    /// Reads and writes that touch these bytes fail.
+    pub(crate) bad: Vec<(Range<u64>, i32)>,
+}
+
+/// A handle on a simulated disk. Shared by all back-ends; survives every crash, in the state the crash left it in.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    world: SimWorld,
+    number: usize,
+    file: Arc<File>,
+}
+
+impl SimDisk {
+    pub(crate) fn new(world: SimWorld, size: u64) -> Self {
+        let file = marker(size).unwrap_or_else(|error| panic!("no memfd for a simulated disk: {error}"));
+        let identity = identity(&file);
+        let mut inner = world.lock();
+        let number = inner.disks.len();
+        inner.disks.push(DiskState { image: Image::new(size), identity, failing: None, bad: Vec::new() });
+        drop(inner);
+        Self { world, number, file: Arc::new(file) }
+    }
+
+    /// A file that stands for the disk wherever a [`File`] is asked for: it has the disk's size, but none of its
+    /// contents. A simulated back-end's `register_file` recognises it.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.world.lock().disks[self.number].image.size()
+    }
+
+    /// Makes it larger or smaller.
+    pub fn set_size(&self, size: u64) {
+        self.world.lock().disks[self.number].image.set_size(size);
+        // The marker follows as well as it can; its length is what `fstat` says.
+        let _ = self.file.set_len(size);
+    }
+
+    /// Reads what any reader would see now. Returns the bytes up to the end.
+    pub fn peek(&self, offset: u64, out: &mut [u8]) -> usize {
+        self.world.lock().disks[self.number].image.read(offset, out)
+    }
+
+    /// Reads what is durable for sure.
+    pub fn peek_durable(&self, offset: u64, out: &mut [u8]) -> usize {
+        self.world.lock().disks[self.number].image.read_durable(offset, out)
+    }
+
+    /// Writes durably, outside of any operation.
+    pub fn poke(&self, offset: u64, data: &[u8]) {
+        self.world.lock().disks[self.number].image.write(offset, data, true);
+    }
+
+    /// Lets every operation fail with an errno (positive), or work again.
+    pub fn fail(&self, errno: Option<i32>) {
+        self.world.lock().disks[self.number].failing = errno;
+    }
+
+    /// Lets reads and writes that touch a range fail with an errno (positive).
+    pub fn fail_range(&self, range: Range<u64>, errno: i32) {
+        self.world.lock().disks[self.number].bad.push((range, errno));
+    }
+
+    /// Makes all ranges good again.
+    pub fn repair(&self) {
+        self.world.lock().disks[self.number].bad.clear();
+    }
+}
+
+pub(crate) fn identity(file: &File) -> (u64, u64) {
+    file.metadata().map_or((0, 0), |m| (m.dev(), m.ino()))
+}
+
+fn marker(size: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"scst-sim-disk".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and ours.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(size)?;
+    Ok(file)
+}

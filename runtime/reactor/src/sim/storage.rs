@@ -1,0 +1,279 @@
+//! Storage operations of the simulated world.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use scst_core::buffer::Extent;
+use scst_core::ids::CmdId;
+use scst_core::io::{FileId, IoCompletion, IoOp, IoToken, QueueFull};
+
+use super::disk::{DiskState, identity};
+use super::image::Image;
+use super::net::{copy_in, copy_out};
+use super::world::{Event, World};
+use crate::backend::Completion;
+use crate::file::file_of;
+
+/// Transfers are never torn within such a unit of the disk.
+const UNIT: u64 = 4096;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Read { offset: u64 },
+    Write { offset: u64, dsync: bool },
+    Flush { sequence: u64 },
+    Nothing,
+    Discard { offset: u64, len: u64 },
+    Zero { offset: u64, len: u64 },
+    Allocate { offset: u64, len: u64 },
+    Mapped { offset: u64, len: u64 },
+}
+
+/// An operation in flight.
+pub(crate) struct SimOp {
+    token: IoToken,
+    disk: usize,
+    kind: Kind,
+    extents: Vec<Extent>,
+    len: u32,
+    /// Bytes moved so far.
+    moved: u32,
+    cancelled: bool,
+}
+
+impl World {
+    pub(crate) fn register(&mut self, n: usize, file: &File) -> FileId {
+        let identity = identity(file);
+        let disk = match self.disks.iter().position(|d| d.identity == identity) {
+            Some(disk) => disk,
+            None => {
+                self.disks.push(DiskState { image: copy_of(file), identity, failing: None, bad: Vec::new() });
+                self.disks.len() - 1
+            }
+        };
+        let Ok(id) = self.backends[n].files.insert(disk) else {
+            // Only a back-end that has crashed has no room; whatever it does is lost anyway.
+            return FileId(u32::MAX);
+        };
+        FileId(id)
+    }
+
+    pub(crate) fn submit_io(&mut self, n: usize, token: IoToken, op: &IoOp<'_>) -> Result<(), QueueFull> {
+        if !self.backends[n].alive {
+            return Ok(());
+        }
+        let faults = self.config.disk;
+        if self.rng.chance(faults.queue_full) {
+            return Err(QueueFull);
+        }
+        let Some(&disk) = self.backends[n].files.get(file_of(op)) else {
+            self.complete_io(n, token, -libc::EBADF, 0);
+            return Ok(());
+        };
+        let (kind, extents) = match *op {
+            IoOp::Read { offset, sg, sg_offset, len, .. } => {
+                (Kind::Read { offset }, sg.range(sg_offset, len).collect())
+            }
+            IoOp::Write { offset, sg, sg_offset, len, dsync, .. } => {
+                (Kind::Write { offset, dsync }, sg.range(sg_offset, len).collect())
+            }
+            IoOp::Flush { .. } => (Kind::Flush { sequence: self.disks[disk].image.sequence() }, Vec::new()),
+            IoOp::Prefetch { .. } => (Kind::Nothing, Vec::new()),
+            IoOp::Discard { offset, len, .. } => (Kind::Discard { offset, len }, Vec::new()),
+            IoOp::Zero { offset, len, .. } => (Kind::Zero { offset, len }, Vec::new()),
+            IoOp::Allocate { offset, len, .. } => (Kind::Allocate { offset, len }, Vec::new()),
+            IoOp::Mapped { offset, len, .. } => (Kind::Mapped { offset, len }, Vec::new()),
+        };
+        if extents.iter().any(|e| self.backends[n].arenas.resolve(*e).is_none()) {
+            self.complete_io(n, token, -libc::EFAULT, 0);
+            return Ok(());
+        }
+        let len = extents.iter().map(|e: &Extent| e.len).sum();
+        let op = SimOp { token, disk, kind, extents, len, moved: 0, cancelled: false };
+        let Ok(key) = self.backends[n].ops.insert(op) else { return Err(QueueFull) };
+        let end = self.now.after(self.delay(faults.latency));
+        self.note("submit", u64::from(key), u64::from(token.cmd.index), u64::from(len));
+        if len > 0 && self.rng.chance(faults.split) {
+            let middle = self.rng.between(self.now.0, end.0);
+            self.schedule(scst_core::Nanos(middle), Event::IoPart { backend: n, key });
+        }
+        self.schedule(end, Event::IoEnd { backend: n, key });
+        Ok(())
+    }
+
+    pub(crate) fn cancel_io(&mut self, n: usize, cmd: CmdId) {
+        let keys: Vec<u32> =
+            self.backends[n].ops.iter().filter(|(_, op)| op.token.cmd == cmd).map(|(key, _)| key).collect();
+        for key in keys {
+            // A request: half of the time it comes too late.
+            if self.rng.chance(500_000) {
+                if let Some(op) = self.backends[n].ops.get_mut(key) {
+                    op.cancelled = true;
+                }
+                let at = self.now.after(scst_core::Nanos(self.rng.below(20_000)));
+                self.schedule(at, Event::IoEnd { backend: n, key });
+            }
+        }
+    }
+
+    /// Moves bytes of a transfer up to `to`.
+    fn move_bytes(&mut self, n: usize, key: u32, to: u32) {
+        let Self { backends, disks, .. } = self;
+        let Some(backend) = backends.get_mut(n) else { return };
+        let Some(op) = backend.ops.get_mut(key) else { return };
+        let (from, count) = (op.moved, to.saturating_sub(op.moved));
+        if count == 0 {
+            return;
+        }
+        let image = &mut disks[op.disk].image;
+        match op.kind {
+            Kind::Read { offset } => {
+                let mut data = vec![0; count as usize];
+                let got = image.read(offset + u64::from(from), &mut data);
+                let rest: Vec<Extent> = skip(&op.extents, from);
+                copy_in(&backend.arenas, &rest, data[..got].iter().copied());
+                op.moved += got as u32;
+            }
+            Kind::Write { offset, dsync } => {
+                let mut data = Vec::with_capacity(count as usize);
+                copy_out(&backend.arenas, &op.extents, from, count, &mut data);
+                image.write(offset + u64::from(from), &data, dsync);
+                op.moved = to;
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn io_part(&mut self, n: usize, key: u32) {
+        let Some(op) = self.backends[n].ops.get(key) else { return };
+        let (Kind::Read { offset } | Kind::Write { offset, .. }) = op.kind else { return };
+        let (disk, len) = (op.disk, op.len);
+        if self.fault_at(disk, offset, len).is_some() {
+            return;
+        }
+        // Up to a unit of the disk, so that no block is torn.
+        let cut = offset + self.rng.below(u64::from(len) + 1);
+        let to = (cut / UNIT * UNIT).saturating_sub(offset) as u32;
+        self.move_bytes(n, key, to);
+    }
+
+    /// The error that a disk's settings demand.
+    fn fault_at(&self, disk: usize, offset: u64, len: u32) -> Option<i32> {
+        let disk = &self.disks[disk];
+        let end = offset + u64::from(len);
+        let bad = disk.bad.iter().find(|(range, _)| range.start < end && offset < range.end);
+        disk.failing.or_else(|| bad.map(|(_, errno)| *errno)).map(|errno| -errno)
+    }
+
+    pub(crate) fn io_end(&mut self, n: usize, key: u32) {
+        let Some(op) = self.backends[n].ops.get(key) else { return };
+        let (token, disk, kind, len, cancelled) = (op.token, op.disk, op.kind, op.len, op.cancelled);
+        let (result, extra) = if cancelled { (-libc::ECANCELED, 0) } else { self.finish_io(n, key, disk, kind, len) };
+        self.backends[n].ops.remove(key);
+        self.note("io", u64::from(key), u64::from(token.cmd.index), result as u64);
+        self.complete_io(n, token, result, extra);
+    }
+
+    fn finish_io(&mut self, n: usize, key: u32, disk: usize, kind: Kind, len: u32) -> (i32, u64) {
+        let faults = self.config.disk;
+        let offset = match kind {
+            Kind::Read { offset } | Kind::Write { offset, .. } => offset,
+            _ => 0,
+        };
+        if !matches!(kind, Kind::Nothing) {
+            if let Some(errno) = self.fault_at(disk, offset, len) {
+                return (errno, 0);
+            }
+            if self.rng.chance(faults.eio) {
+                return (-libc::EIO, 0);
+            }
+        }
+        let image = &mut self.disks[disk].image;
+        match kind {
+            Kind::Read { .. } | Kind::Write { .. } => (self.finish_transfer(n, key, kind, len), 0),
+            Kind::Flush { sequence } => {
+                image.flush(sequence);
+                (0, 0)
+            }
+            Kind::Nothing => (0, 0),
+            Kind::Discard { offset, len } => {
+                image.zero(offset, len, false);
+                (0, 0)
+            }
+            Kind::Zero { offset, len } => {
+                image.zero(offset, len, true);
+                (0, 0)
+            }
+            Kind::Allocate { offset, len } => {
+                image.allocate(offset, len);
+                (0, 0)
+            }
+            Kind::Mapped { offset, len } => {
+                let (data, run) = image.mapped(offset, len);
+                (i32::from(data), run)
+            }
+        }
+    }
+
+    fn finish_transfer(&mut self, n: usize, key: u32, kind: Kind, len: u32) -> i32 {
+        let faults = self.config.disk;
+        let write = matches!(kind, Kind::Write { .. });
+        if write && self.rng.chance(faults.enospc) {
+            return -libc::ENOSPC;
+        }
+        let mut to = len;
+        if len > 512 && self.rng.chance(faults.short) {
+            let moved = self.backends[n].ops.get(key).map_or(0, |op| op.moved);
+            to = (self.rng.between(1, u64::from(len - 1)) as u32 / 512 * 512).max(512).max(moved);
+        }
+        self.move_bytes(n, key, to);
+        self.backends[n].ops.get(key).map_or(0, |op| op.moved as i32)
+    }
+
+    fn complete_io(&mut self, n: usize, token: IoToken, result: i32, extra: u64) {
+        self.backends[n].ready.push_back(Completion::Io(IoCompletion { token, result, extra }));
+    }
+
+    /// What is in flight when the process dies is carried out, or not, or in part.
+    pub(crate) fn crash_storage(&mut self) {
+        for n in 0..self.backends.len() {
+            let keys: Vec<(u32, u32)> = self.backends[n].ops.iter().map(|(key, op)| (key, op.len)).collect();
+            for (key, len) in keys {
+                let is_write = self.backends[n].ops.get(key).is_some_and(|op| matches!(op.kind, Kind::Write { .. }));
+                if is_write && self.rng.chance(500_000) {
+                    let part = self.rng.below(u64::from(len) + 1) as u32 / 512 * 512;
+                    let to = if self.rng.chance(500_000) { len } else { part };
+                    self.move_bytes(n, key, to);
+                }
+            }
+        }
+    }
+}
+
+/// The extents after the first `from` bytes.
+fn skip(extents: &[Extent], mut from: u32) -> Vec<Extent> {
+    extents
+        .iter()
+        .filter_map(|e| {
+            let part = e.slice(from, u32::MAX);
+            from = from.saturating_sub(e.len);
+            (part.len > 0).then_some(part)
+        })
+        .collect()
+}
+
+/// A real file's contents, without its holes.
+fn copy_of(file: &File) -> Image {
+    let size = file.metadata().map_or(0, |m| m.len());
+    let mut image = Image::new(size);
+    let mut block = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < size {
+        let Ok(n @ 1..) = file.read_at(&mut block, at) else { break };
+        if block[..n].iter().any(|&b| b != 0) {
+            image.write(at, &block[..n], true);
+        }
+        at += n as u64;
+    }
+    image
+}

@@ -1,0 +1,408 @@
+//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits.
+//!
+//! Ownership: an operation lives in a slot of one fixed slab, with its `msghdr` and scatter list; the slot is freed
+//! only by the operation's own completion, never by a cancellation. `user_data` is `{kind: 8, generation: 24, slot: 32}`, so
+//! a completion that belongs to nobody is noticed and dropped. Slots are fewer than half of the completion queue: it
+//! cannot overflow, even when every operation is being cancelled.
+#![allow(unsafe_code)]
+
+mod ops;
+mod setup;
+mod sockets;
+mod storage;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use scst_core::Nanos;
+use scst_core::buffer::Extent;
+use scst_core::ids::CmdId;
+use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_mem::{Arenas, BufferPool};
+
+use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
+use crate::clock;
+use crate::config::ReactorConfig;
+use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
+use crate::file::FileEntry;
+use crate::net::{self, Socket};
+use crate::offload::{Done, Offload};
+use crate::slab::Slab;
+pub use setup::UringError;
+
+use ops::{OpTable, Tag};
+use sockets::SocketState;
+
+const DEFAULT_THREADS: u32 = 2;
+/// Entries of the submission queue; more operations in one turn are submitted in between.
+const SQ_ENTRIES: u32 = 512;
+
+/// The back-end.
+pub struct Uring {
+    ring: IoUring,
+    /// The ring was made disabled, to be bound to the thread that first enters it.
+    disabled: bool,
+    features: String,
+    arenas: Arc<Arenas>,
+    bell: Arc<Doorbell>,
+    /// Where the read of the doorbell's eventfd goes.
+    bell_word: Box<u64>,
+    bell_armed: bool,
+    ops: OpTable,
+    sockets: Slab<SocketState>,
+    files: Slab<(FileEntry, u32)>,
+    /// Files that are unregistered but still used by operations are kept here as `(id, file, operations left)`.
+    retired: Vec<(u32, Arc<File>, u32)>,
+    io_in_flight: u32,
+    io_depth: u32,
+    pool: Offload,
+    done: Vec<Done>,
+    /// Entries for which the submission queue had no room.
+    backlog: VecDeque<squeue::Entry>,
+    reaped: Vec<(u64, i32)>,
+    ready: VecDeque<Completion>,
+    now: Nanos,
+    spin: Nanos,
+    /// Completions that belonged to no operation; always 0 unless there is a bug.
+    strays: u64,
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring").field("features", &self.features).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// Opens the back-end. It is bound to the thread that first calls `wait`.
+    ///
+    /// # Errors
+    /// [`UringError`] when the kernel lacks io_uring or a part of it that is needed, or forbids it.
+    pub fn new(config: &ReactorConfig) -> Result<Self, UringError> {
+        let slots = config.io_depth + 2 * config.sockets;
+        // Every slot may have a completion of its own and one of its cancellation; a few more for the doorbell.
+        let ring = setup::build(SQ_ENTRIES, 2 * slots + 64)?;
+        let slots = slots.min((ring.ring.params().cq_entries() - 64) / 2);
+        let bell = Arc::new(Doorbell::new(false).map_err(UringError::Doorbell)?);
+        let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
+        Ok(Self {
+            ring: ring.ring,
+            disabled: ring.disabled,
+            features: ring.features,
+            arenas: Arc::clone(&config.arenas),
+            pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
+            bell,
+            bell_word: Box::new(0),
+            bell_armed: false,
+            ops: OpTable::new(slots),
+            sockets: Slab::new(config.sockets),
+            files: Slab::new(u32::MAX),
+            retired: Vec::new(),
+            io_in_flight: 0,
+            io_depth: config.io_depth.min(slots / 2),
+            done: Vec::with_capacity(config.io_depth as usize),
+            backlog: VecDeque::new(),
+            reaped: Vec::with_capacity(1024),
+            ready: VecDeque::with_capacity(1024),
+            now: clock::now(),
+            spin: config.spin,
+            strays: 0,
+        })
+    }
+
+    /// The ring's flags, for logs.
+    pub fn features(&self) -> &str {
+        &self.features
+    }
+
+    /// Queues an entry; it is submitted with the next `enter`.
+    fn push(&mut self, entry: squeue::Entry) {
+        if self.backlog.is_empty() {
+            // SAFETY: what an entry points to (slot, arena, doorbell word) lives until its completion.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            if self.enter(0, None).is_ok() {
+                // SAFETY: as above.
+                if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                    return;
+                }
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn flush_backlog(&mut self) {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push`.
+            if unsafe { self.ring.submission().push(entry) }.is_err() {
+                if self.enter(0, None).is_err() || self.ring.submission().is_full() {
+                    return;
+                }
+                continue;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Submits what is queued and waits for `want` completions at most for `timeout`.
+    fn enter(&mut self, want: usize, timeout: Option<Nanos>) -> io::Result<()> {
+        if self.disabled {
+            self.ring.submitter().register_enable_rings()?;
+            self.disabled = false;
+        }
+        let result = match timeout {
+            None => self.ring.submitter().submit_and_wait(want),
+            Some(left) => {
+                let ts = types::Timespec::new().sec(left.0 / 1_000_000_000).nsec((left.0 % 1_000_000_000) as u32);
+                self.ring.submitter().submit_with_args(want, &types::SubmitArgs::new().timespec(&ts))
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            // The time is over, a signal came, the completions must be taken first, or memory is short for a moment:
+            // the caller reaps and comes again.
+            Err(e) => match e.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(e),
+            },
+        }
+    }
+
+    /// Takes all completions off the ring and handles them.
+    fn reap(&mut self) -> io::Result<()> {
+        loop {
+            let mut reaped = std::mem::take(&mut self.reaped);
+            reaped.extend(self.ring.completion().map(|cqe: cqueue::Entry| (cqe.user_data(), cqe.result())));
+            for &(data, result) in &reaped {
+                self.completed(data, result);
+            }
+            let none = reaped.is_empty();
+            reaped.clear();
+            self.reaped = reaped;
+            // Deferred work and an overflowed queue need an `enter` to show up.
+            let sq = self.ring.submission();
+            let hidden = sq.taskrun() || sq.cq_overflow();
+            drop(sq);
+            if !hidden && none {
+                return Ok(());
+            }
+            if hidden {
+                self.enter(0, None)?;
+            }
+        }
+    }
+
+    fn completed(&mut self, data: u64, result: i32) {
+        match Tag::decode(data) {
+            Some(Tag::Op { slot, generation }) => match self.ops.owner(slot, generation) {
+                Some(owner) => self.op_completed(slot, owner, result),
+                None => self.stray(data),
+            },
+            // Only the cancelled operation's own completion counts.
+            Some(Tag::Cancel) => {}
+            Some(Tag::Bell) => self.bell_armed = false,
+            None => self.stray(data),
+        }
+    }
+
+    fn stray(&mut self, data: u64) {
+        self.strays += 1;
+        debug_assert!(false, "completion {data:#x} belongs to no operation");
+        tracing::error!(data, "a completion belongs to no operation");
+    }
+
+    fn op_completed(&mut self, slot: u32, owner: ops::Owner, result: i32) {
+        match owner {
+            ops::Owner::Recv { .. } | ops::Owner::Send { .. } | ops::Owner::Accept { .. } => {
+                self.socket_completed(slot, owner, result);
+            }
+            ops::Owner::Storage { .. } => self.storage_completed(slot, owner, result, 0),
+            ops::Owner::Free => unreachable!("`owner` never yields a free slot"),
+        }
+    }
+
+    /// Asks the kernel to end an operation early, at most once.
+    fn cancel_op(&mut self, slot: u32) {
+        if let Some(target) = self.ops.mark_cancelled(slot) {
+            self.push(opcode::AsyncCancel::new(target).build().user_data(Tag::Cancel.encode()));
+        }
+    }
+
+    fn arm_bell(&mut self) {
+        if !self.bell_armed {
+            let word: *mut u64 = &mut *self.bell_word;
+            let fd = types::Fd(self.bell.fd());
+            self.push(opcode::Read::new(fd, word.cast(), 8).build().user_data(Tag::Bell.encode()));
+            self.bell_armed = true;
+        }
+    }
+
+    fn take_done(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        self.pool.take_done(&mut done);
+        for Done { key, result, extra, iov } in done.drain(..) {
+            self.ops.put_iov(key, iov);
+            let owner = self.ops.owner_at(key);
+            self.storage_completed(key, owner, result, extra);
+        }
+        self.done = done;
+    }
+
+    /// One turn: submit, wait if there is nothing yet, take what there is.
+    fn turn(&mut self, start: Nanos, deadline: Option<Nanos>) -> io::Result<()> {
+        self.arm_bell();
+        self.flush_backlog();
+        self.take_done();
+        let mut want = 0;
+        let mut timeout = None;
+        if self.ready.is_empty() && self.backlog.is_empty() {
+            let clock = clock::now();
+            timeout = deadline.map(|at| Nanos(at.0.saturating_sub(clock.0)));
+            let spinning = self.spin.0 > 0 && clock < start.after(self.spin);
+            if timeout != Some(Nanos(0)) && !spinning && self.bell.prepare_sleep() {
+                want = 1;
+            }
+        }
+        let sq = self.ring.submission();
+        let pending = !sq.is_empty() || sq.taskrun() || sq.cq_overflow();
+        drop(sq);
+        if want > 0 || pending {
+            self.enter(want, if want > 0 { timeout } else { None })?;
+        }
+        let rung = self.bell.awake();
+        self.now = clock::now();
+        self.reap()?;
+        self.take_done();
+        if rung & RUNG_BY_USER != 0 {
+            self.ready.push_back(Completion::Woken);
+        }
+        Ok(())
+    }
+}
+
+impl IoQueue for Uring {
+    fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
+        self.submit_storage(token, &op)
+    }
+
+    fn cancel(&mut self, cmd: CmdId) {
+        self.cancel_storage(cmd);
+    }
+}
+
+impl FileRegistry for Uring {
+    fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
+        let Ok(id) = self.files.insert((FileEntry::new(file, block_device), 0)) else {
+            panic!("more than a million open files");
+        };
+        FileId(id)
+    }
+
+    fn unregister_file(&mut self, file: FileId) {
+        if let Some((entry, in_flight)) = self.files.remove(file.0)
+            && in_flight > 0
+        {
+            self.retired.push((file.0, entry.file, in_flight));
+        }
+    }
+}
+
+impl Backend for Uring {
+    fn now(&self) -> Nanos {
+        self.now
+    }
+
+    fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
+        // Blocking: io_uring waits for readiness itself, and answers EAGAIN on a non-blocking socket.
+        let listener = net::listen(addr, false)?;
+        self.add_socket(Socket::Listener(listener))
+    }
+
+    fn local_addr(&self, socket: SocketId) -> io::Result<SocketAddr> {
+        self.socket(socket)?.socket.local_addr()
+    }
+
+    fn peer_addr(&self, socket: SocketId) -> io::Result<SocketAddr> {
+        self.socket(socket)?.socket.peer_addr()
+    }
+
+    fn accept(&mut self, listener: SocketId, token: SocketToken) {
+        self.start_accept(listener, token);
+    }
+
+    fn detach(&mut self, socket: SocketId) -> io::Result<DetachedSocket> {
+        self.detach_socket(socket)
+    }
+
+    fn adopt(&mut self, socket: DetachedSocket) -> io::Result<SocketId> {
+        let DetachedSocket::Real(stream) = socket else { return Err(io::ErrorKind::InvalidInput.into()) };
+        stream.set_nonblocking(false)?;
+        self.add_socket(Socket::Stream(stream))
+    }
+
+    fn recv(&mut self, socket: SocketId, into: &[Extent], pool: &mut BufferPool, token: SocketToken) {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        self.start_recv(socket, into, token);
+    }
+
+    fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        self.start_send(socket, from, token);
+    }
+
+    fn close(&mut self, socket: SocketId, token: SocketToken) {
+        self.start_close(socket, token);
+    }
+
+    fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let start = if self.spin.0 > 0 { clock::now() } else { Nanos(0) };
+        loop {
+            self.turn(start, deadline)?;
+            if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                out.extend(self.ready.drain(..));
+                return Ok(());
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        doorbell::waker(&self.bell)
+    }
+
+    fn name(&self) -> &'static str {
+        "uring"
+    }
+}
+
+impl Drop for Uring {
+    /// The kernel may still write to arenas and slots: nothing is freed before every operation has ended. If that
+    /// cannot be seen to (another thread drops it), the memory is left to the kernel for good.
+    fn drop(&mut self) {
+        for (_, state) in self.sockets.iter() {
+            state.socket.shutdown();
+        }
+        for slot in self.ops.busy().collect::<Vec<_>>() {
+            self.cancel_op(slot);
+        }
+        self.pool.cancel(|_| true);
+        // Ends the read of the doorbell.
+        self.bell.write();
+        while self.ops.busy().next().is_some() || self.bell_armed {
+            self.flush_backlog();
+            let result = self.enter(1, Some(Nanos::from_millis(10))).and_then(|()| self.reap());
+            self.take_done();
+            if let Err(error) = result {
+                tracing::error!(%error, "the ring cannot be drained; its memory stays in use");
+                std::mem::forget(Arc::clone(&self.arenas));
+                std::mem::forget(std::mem::take(&mut self.bell_word));
+                std::mem::forget(std::mem::replace(&mut self.ops, OpTable::new(0)));
+                return;
+            }
+        }
+    }
+}

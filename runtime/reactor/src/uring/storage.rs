@@ -1,0 +1,119 @@
+//! Storage operations: by the ring where it has an opcode that does not block, else by the offload pool.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use io_uring::{opcode, squeue, types};
+use scst_core::ids::CmdId;
+use scst_core::io::{IoCompletion, IoOp, IoToken, QueueFull};
+
+use super::Uring;
+use super::ops::{Owner, StorageKind};
+use crate::backend::Completion;
+use crate::file::{self, PUNCH, Work, ZERO};
+use crate::iovec::IoVecs;
+use crate::offload::Job;
+
+impl Uring {
+    pub(crate) fn submit_storage(&mut self, token: IoToken, op: &IoOp<'_>) -> Result<(), QueueFull> {
+        if self.io_in_flight >= self.io_depth {
+            return Err(QueueFull);
+        }
+        let file = file::file_of(op);
+        let Some((entry, in_flight)) = self.files.get_mut(file) else {
+            self.refuse(token, -libc::EBADF);
+            return Ok(());
+        };
+        let kind = kind_of(op, entry.block_device);
+        let Some(slot) = self.ops.take(Owner::Storage { file, token, kind }) else { return Err(QueueFull) };
+        let Some(work) = Work::of(op, &self.arenas, self.ops.iov(slot)) else {
+            self.ops.put(slot);
+            self.refuse(token, -libc::EFAULT);
+            return Ok(());
+        };
+        *in_flight += 1;
+        self.io_in_flight += 1;
+        let fd = types::Fd(entry.file.as_raw_fd());
+        if kind == StorageKind::Offload {
+            let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
+            let iov = std::mem::take(self.ops.iov(slot));
+            self.pool.push(Job { key: slot, file, block_device, work, iov });
+        } else {
+            let data = self.ops.data(slot);
+            let entry = sqe(fd, work, self.ops.iov(slot));
+            self.push(entry.user_data(data));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, token: IoToken, result: i32) {
+        self.ready.push_back(Completion::Io(IoCompletion { token, result, extra: 0 }));
+    }
+
+    pub(crate) fn cancel_storage(&mut self, cmd: CmdId) {
+        let is_of = |owner| matches!(owner, Owner::Storage { token, .. } if token.cmd == cmd);
+        self.pool.cancel(|slot| is_of(self.ops.owner_at(slot)));
+        for slot in 0..self.ops.len() {
+            if is_of(self.ops.owner_at(slot)) {
+                self.cancel_op(slot);
+            }
+        }
+    }
+
+    pub(crate) fn storage_completed(&mut self, slot: u32, owner: Owner, result: i32, extra: u64) {
+        let Owner::Storage { file, token, kind } = owner else {
+            unreachable!("only storage operations are offloaded");
+        };
+        self.ops.put(slot);
+        self.io_in_flight -= 1;
+        if let Some((_, in_flight)) = self.files.get_mut(file) {
+            *in_flight -= 1;
+        } else if let Some(at) = self.retired.iter().position(|r| r.0 == file) {
+            self.retired[at].2 -= 1;
+            if self.retired[at].2 == 0 {
+                self.retired.swap_remove(at);
+            }
+        }
+        let result = if kind == StorageKind::Advice { 0 } else { result };
+        self.ready.push_back(Completion::Io(IoCompletion { token, result, extra }));
+    }
+}
+
+/// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices
+/// and the search for holes.
+fn kind_of(op: &IoOp<'_>, block_device: bool) -> StorageKind {
+    match op {
+        IoOp::Mapped { .. } => StorageKind::Offload,
+        IoOp::Discard { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => StorageKind::Offload,
+        IoOp::Prefetch { .. } => StorageKind::Advice,
+        _ => StorageKind::Ring,
+    }
+}
+
+fn sqe(fd: types::Fd, work: Work, iov: &IoVecs) -> squeue::Entry {
+    match work {
+        Work::Read { offset } => match iov.single() {
+            Some((base, len)) => opcode::Read::new(fd, base, len).offset(offset).build(),
+            None => opcode::Readv::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).build(),
+        },
+        Work::Write { offset, dsync } => {
+            let flags = if dsync { libc::RWF_DSYNC } else { 0 };
+            match iov.single() {
+                Some((base, len)) => opcode::Write::new(fd, base, len).offset(offset).rw_flags(flags).build(),
+                None => opcode::Writev::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).rw_flags(flags).build(),
+            }
+        }
+        Work::Flush => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
+        Work::Prefetch { offset, len } => {
+            // The field is 32 bits wide before Linux 6.9, and 0 would mean "to the end".
+            let len = len.min(u64::from(!4095u32)) as libc::off_t;
+            opcode::Fadvise::new(fd, len, libc::POSIX_FADV_WILLNEED).offset(offset).build()
+        }
+        Work::Discard { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(PUNCH).build(),
+        Work::Zero { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(ZERO).build(),
+        Work::Allocate { offset, len } => {
+            opcode::Fallocate::new(fd, len).offset(offset).mode(libc::FALLOC_FL_KEEP_SIZE).build()
+        }
+        Work::Mapped { .. } => unreachable!("`kind_of` sends it to the pool"),
+    }
+}
