@@ -1,0 +1,302 @@
+//! The control side of a virtual disk.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use scst_cmdset::{DiskParameters, Provisioning};
+use scst_core::handler::HandlerShard;
+use scst_core::io::FileId;
+use scst_reactor::backend::FileRegistry;
+use scst_scsi::Asc;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::backing::{self, Backing, Facts, Failure};
+use crate::config::{ConfigError, Kind, VdiskConfig};
+use crate::shard::{DiskShard, LinkedFile};
+use crate::shared::{Medium, OpenFile, Shared};
+
+/// Why a disk could not be made or opened again.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The file is away (only from [`Vdisk::reopen`]; [`Vdisk::open`] makes a disk that is not ready).
+    #[error("device {device}: {path}: {source}; bring the file back, the device then becomes ready by itself")]
+    Away {
+        /// The device.
+        device: String,
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a disk has become. The control plane tells every reactor ([`ShardLink::refresh`]) if the file is another one,
+/// and every initiator by a unit attention.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The file has been opened (again): reactors must register it.
+    pub reopened: bool,
+    /// The capacity is another one.
+    pub capacity_changed: bool,
+    /// The unit attention to report: DEVICE INTERNAL RESET when cached writes may be lost, else NOT READY TO READY
+    /// CHANGE or CAPACITY DATA HAS CHANGED.
+    pub attention: Asc,
+}
+
+/// A disk as an operator sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The file is open, and not known to be gone.
+    pub online: bool,
+    /// Capacity in bytes.
+    pub bytes: u64,
+    /// Errno of a flush that failed: written data may be lost. Every flush fails until [`Vdisk::reopen`].
+    pub flush_error: Option<i32>,
+    /// The medium has been ejected by an initiator.
+    pub ejected: bool,
+}
+
+/// A virtual disk: what the control plane holds.
+#[derive(Debug)]
+pub struct Vdisk {
+    config: VdiskConfig,
+    shared: Arc<Shared>,
+}
+
+/// A disk's half for one reactor, and the reactor's handle to its file.
+pub struct OpenShard {
+    /// For the mid-level.
+    pub shard: Box<dyn HandlerShard>,
+    /// For the reactor's loop.
+    pub link: ShardLink,
+}
+
+/// How one reactor keeps its registration of the disk's file up to date. Lives on the reactor's thread.
+pub struct ShardLink {
+    shared: Arc<Shared>,
+    file: Rc<Cell<LinkedFile>>,
+}
+
+impl ShardLink {
+    /// Registers the file that is behind the disk now, if it is another one than before. Until then the shard answers
+    /// NOT READY, IN PROCESS OF BECOMING READY.
+    pub fn refresh(&self, files: &mut dyn FileRegistry) {
+        let generation = self.shared.generation();
+        let old = self.file.get();
+        if old.generation == generation {
+            return;
+        }
+        let file = self.shared.file().map(|open| files.register_file(open.file, open.block_device));
+        self.file.set(LinkedFile { file, generation });
+        if let Some(old) = old.file {
+            files.unregister_file(old);
+        }
+    }
+
+    /// Gives the registration up; to be called when the shard is gone.
+    pub fn close(self, files: &mut dyn FileRegistry) {
+        if let Some(file) = self.file.take().file {
+            files.unregister_file(file);
+        }
+    }
+}
+
+impl Vdisk {
+    /// Opens a disk. A backing file that is missing, or too short for one block, is not an error: the disk answers NOT
+    /// READY until [`Vdisk::poll`] finds it.
+    ///
+    /// # Errors
+    /// A configuration that is wrong in itself, or for the file that is there.
+    pub fn open(config: VdiskConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut disk = config.parameters();
+        if config.kind == Kind::Null {
+            describe(&mut disk, &config, Facts::default(), false);
+            let shared = Shared::new(disk, Medium::Null { read_zero: config.read_zero });
+            shared.set_bytes(if config.dummy { 0 } else { config.size });
+            shared.install(None);
+            return Ok(Self { config, shared: Arc::new(shared) });
+        }
+        let backing = match Backing::open(&config) {
+            Ok(backing) => Some(backing),
+            Err(Failure::Refused(error)) => return Err(error),
+            Err(Failure::Away(error)) => {
+                warn!(device = config.name, file = %config.filename.display(), %error, "not ready: the file is away");
+                None
+            }
+        };
+        let block_device = backing.as_ref().is_some_and(|b| b.block_device);
+        describe(&mut disk, &config, backing.as_ref().map(Backing::facts).unwrap_or_default(), !block_device);
+        let shared = Shared::new(disk, medium(&config));
+        if let Some(backing) = backing {
+            shared.set_bytes(backing.bytes);
+            shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+        }
+        Ok(Self { config, shared: Arc::new(shared) })
+    }
+
+    /// A FILEIO disk of so many bytes over files that only back-ends know (the simulator's); its shards come from
+    /// [`Vdisk::open_shard_on`].
+    ///
+    /// # Errors
+    /// A wrong configuration.
+    pub fn simulated(config: VdiskConfig, bytes: u64) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut disk = config.parameters();
+        describe(&mut disk, &config, Facts { physical_block: 0, discard_granularity: 4096 }, true);
+        let shared = Shared::new(disk, medium(&config));
+        shared.set_bytes(bytes);
+        shared.install(None);
+        Ok(Self { config, shared: Arc::new(shared) })
+    }
+
+    /// The disk's half for one reactor. To be called on the reactor's thread, with its back-end.
+    pub fn open_shard(&self, files: &mut dyn FileRegistry) -> OpenShard {
+        let file = Rc::new(Cell::new(LinkedFile::default()));
+        let link = ShardLink { shared: Arc::clone(&self.shared), file: Rc::clone(&file) };
+        link.refresh(files);
+        OpenShard { shard: Box::new(DiskShard::new(Arc::clone(&self.shared), file)), link }
+    }
+
+    /// The same over a file that the back-end knows already.
+    pub fn open_shard_on(&self, file: FileId) -> Box<dyn HandlerShard> {
+        let file = Rc::new(Cell::new(LinkedFile { file: Some(file), generation: self.shared.generation() }));
+        Box::new(DiskShard::new(Arc::clone(&self.shared), file))
+    }
+
+    /// Name of the device.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// The settings it was opened with.
+    pub fn config(&self) -> &VdiskConfig {
+        &self.config
+    }
+
+    /// Identity and properties as initiators see them.
+    pub fn parameters(&self) -> &DiskParameters {
+        &self.shared.disk
+    }
+
+    /// What an operator wants to know.
+    pub fn status(&self) -> Status {
+        let geometry = self.shared.geometry();
+        Status {
+            online: self.shared.is_online(),
+            bytes: geometry.offset(geometry.blocks),
+            flush_error: self.shared.flush_error(),
+            ejected: self.shared.is_ejected(),
+        }
+    }
+
+    /// Looks whether a file that was away is back. Cheap while the disk is ready; to be called every few seconds from
+    /// the control thread, where it may block.
+    pub fn poll(&self) -> Option<Change> {
+        if self.shared.is_online() {
+            return None;
+        }
+        let change = self.reopen().ok()?;
+        info!(device = self.config.name, "the file is back");
+        Some(change)
+    }
+
+    /// Opens the file anew: after a flush that failed, when the storage has been repaired, or when the file has been
+    /// replaced by another. Blocks.
+    ///
+    /// # Errors
+    /// The file is away or does not fit the configuration; nothing changes then.
+    pub fn reopen(&self) -> Result<Change, OpenError> {
+        if self.config.kind == Kind::Null {
+            return Ok(Change { reopened: false, capacity_changed: false, attention: Asc::NOT_READY_TO_READY_CHANGE });
+        }
+        let backing = Backing::open(&self.config).map_err(|failure| match failure {
+            Failure::Refused(error) => OpenError::Config(error),
+            Failure::Away(source) => OpenError::Away {
+                device: self.config.name.clone(),
+                path: self.config.filename.display().to_string(),
+                source,
+            },
+        })?;
+        let was_open = self.shared.file().is_some();
+        let capacity_changed = self.shared.set_bytes(backing.bytes);
+        self.shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+        let attention = match was_open {
+            // What was cached and not flushed may have gone with the old file, as in a power loss.
+            true => Asc::DEVICE_INTERNAL_RESET,
+            false => Asc::NOT_READY_TO_READY_CHANGE,
+        };
+        Ok(Change { reopened: true, capacity_changed, attention })
+    }
+
+    /// Takes over the size that the file has now. Blocks.
+    ///
+    /// # Errors
+    /// What the system says when asked for the size.
+    pub fn resync_size(&self) -> io::Result<Option<Change>> {
+        let Some(open) = self.shared.file() else { return Ok(None) };
+        let bytes = backing::size(&open.file)?;
+        let changed = self.shared.set_bytes(bytes);
+        if changed {
+            info!(device = self.config.name, bytes, "new size");
+        }
+        let change = Change { reopened: false, capacity_changed: true, attention: Asc::CAPACITY_DATA_CHANGED };
+        Ok(changed.then_some(change))
+    }
+
+    /// Sets the size of a NULLIO disk.
+    ///
+    /// # Errors
+    /// A size that is no whole number of blocks, or a disk whose size is that of its file.
+    pub fn set_size(&self, bytes: u64) -> Result<Option<Change>, ConfigError> {
+        let config = VdiskConfig { size: bytes, ..self.config.clone() };
+        if self.config.kind == Kind::File {
+            let remedy = "change the size of the file, then resync_size";
+            return Err(config.error("size", &bytes.to_string(), "the size is that of the file", remedy));
+        }
+        config.validate()?;
+        let change = Change { reopened: false, capacity_changed: true, attention: Asc::CAPACITY_DATA_CHANGED };
+        Ok(self.shared.set_bytes(bytes).then_some(change))
+    }
+
+    /// Makes everything written durable (a graceful stop, the attribute `sync`). Blocks.
+    ///
+    /// # Errors
+    /// The error of the storage, also that of an earlier flush: written data may be lost.
+    pub fn sync(&self) -> io::Result<()> {
+        if let Some(errno) = self.shared.flush_error() {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let Some(open) = self.shared.file() else { return Ok(()) };
+        open.file.sync_data().inspect_err(|error| {
+            self.shared.flush_failed(error.raw_os_error().unwrap_or(libc::EIO));
+        })
+    }
+}
+
+fn medium(config: &VdiskConfig) -> Medium {
+    Medium::File { alignment: if config.o_direct { config.block_size } else { 1 } }
+}
+
+/// Fills in what follows from the storage. `anchors`: space can be set aside without being written.
+fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, anchors: bool) {
+    let block_size = u64::from(config.block_size);
+    if config.report_physical_blocks && facts.physical_block > block_size {
+        disk.physical_exponent = (facts.physical_block / block_size).ilog2() as u8;
+    }
+    if config.thin_provisioned {
+        disk.provisioning = Some(Provisioning {
+            granularity: u32::try_from((facts.discard_granularity / block_size).max(1)).unwrap_or(1),
+            alignment: 0,
+            max_unmap_blocks: disk.default_max_unmap_blocks(),
+            reads_zeros: true,
+            anchor: anchors,
+        });
+    }
+}

@@ -1,0 +1,387 @@
+//! A disk's half on one reactor.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use scst_cmdset::command::{StartStop, WriteSame};
+use scst_cmdset::write_same::WriteSameMethod;
+use scst_cmdset::{DiskCommand, DiskState, ParsedCommand, medium, write_same};
+use scst_core::handler::{ControlSettings, ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed};
+use scst_core::ids::CmdId;
+use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken};
+use scst_scsi::{Cdb, DataDirection, DeviceType, ScsiStatus, SenseData};
+
+use crate::answer;
+use crate::counters::Counters;
+use crate::fault::{self, Doing};
+use crate::null;
+use crate::plan::{self, Bytes, Clear, Plan, ScanWith, Stage, Which};
+use crate::shared::{Medium, Shared};
+use crate::task::{self, Env, Task};
+
+/// Tag of the one operation of a READ or WRITE; the tags below name tasks.
+const TAG_SIMPLE: u8 = 255;
+/// Most commands of several steps under way in one shard; BUSY beyond.
+const MAX_TASKS: usize = 255;
+
+/// The file as this reactor knows it, and which opening of it that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LinkedFile {
+    pub(crate) file: Option<FileId>,
+    pub(crate) generation: u32,
+}
+
+/// See the module.
+pub(crate) struct DiskShard {
+    shared: Arc<Shared>,
+    link: Rc<Cell<LinkedFile>>,
+    counters: Arc<Counters>,
+    /// Grows to the most that were ever under way.
+    tasks: Vec<Option<Task>>,
+}
+
+impl DiskShard {
+    pub(crate) fn new(shared: Arc<Shared>, link: Rc<Cell<LinkedFile>>) -> Self {
+        let counters = shared.new_counters();
+        Self { shared, link, counters, tasks: Vec::new() }
+    }
+
+    /// The file to work on.
+    fn file(&self) -> Result<FileId, SenseData> {
+        let link = self.link.get();
+        match link.file {
+            _ if !self.shared.is_online() => Err(fault::not_ready()),
+            Some(file) if link.generation == self.shared.generation() => Ok(file),
+            _ => Err(fault::becoming_ready()),
+        }
+    }
+
+    /// Decides how a command is carried out; NULLIO and plain answers are done with that.
+    fn decide(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Result<Todo, SenseData> {
+        let shared = &*self.shared;
+        let parsed = scst_cmdset::parse(cmd.cdb, &shared.disk)?;
+        let state = shared.state(cmd.read_only);
+        admit(shared, &parsed, &state)?;
+        if parsed.direction == DataDirection::ToDevice && cmd.sg.bytes() < parsed.length {
+            check_short_data(&parsed.command, cmd.sg.bytes(), shared.disk.block_size)?;
+        }
+        self.count(&parsed.command);
+        if let Medium::Null { read_zero } = shared.medium {
+            return self.decide_null(&parsed, &state, read_zero, cmd, cx);
+        }
+        Ok(match parsed.command {
+            DiskCommand::Read { fua, .. } => match self.plan_read(cmd, &parsed, fua) {
+                Some(plan) => Todo::Task(plan, Outcome::good(parsed.length.min(cmd.sg.bytes()))),
+                None => Todo::Simple,
+            },
+            DiskCommand::Write { .. } => Todo::Simple,
+            command => match plan_of(shared, &command, cmd, cx)? {
+                Some(plan) => Todo::Task(plan, Outcome::good(0)),
+                None => Todo::Done(answer::answer(shared, &command, &state, cmd, cx)),
+            },
+        })
+    }
+
+    /// The same for a disk without storage.
+    fn decide_null(
+        &self,
+        parsed: &ParsedCommand,
+        state: &DiskState,
+        read_zero: bool,
+        cmd: &ExecCommand<'_>,
+        cx: &mut ExecContext<'_>,
+    ) -> Result<Todo, SenseData> {
+        let shared = &*self.shared;
+        if touches_medium(&parsed.command) {
+            return Ok(Todo::Done(null::execute(shared, &parsed.command, state, read_zero, cmd, cx)));
+        }
+        Ok(match plan_of(shared, &parsed.command, cmd, cx)? {
+            Some(plan) => Todo::Task(null::without_storage(&plan), Outcome::good(0)),
+            None => Todo::Done(answer::answer(shared, &parsed.command, state, cmd, cx)),
+        })
+    }
+
+    fn count(&self, command: &DiskCommand) {
+        match command {
+            DiskCommand::Read { range, .. } => {
+                self.counters.read_commands.add(1);
+                self.counters.blocks_read.add(range.blocks);
+            }
+            DiskCommand::Write { range, .. } | DiskCommand::WriteAndVerify { range, .. } => {
+                self.counters.write_commands.add(1);
+                self.counters.blocks_written.add(range.blocks);
+            }
+            _ => {}
+        }
+    }
+
+    /// A READ that is more than one operation.
+    fn plan_read(&self, cmd: &ExecCommand<'_>, parsed: &ParsedCommand, fua: bool) -> Option<Plan> {
+        let Medium::File { alignment } = self.shared.medium else { return None };
+        let block_size = self.shared.disk.block_size;
+        let len = u64::from(parsed.length.min(cmd.sg.bytes()));
+        let bytes = Bytes { offset: parsed.lba * u64::from(block_size), len };
+        // FUA: what is read must be on the medium (SBC-4 5.15), so what is cached goes there first.
+        let flush = (fua && self.shared.has_volatile_cache() && len > 0).then_some(Stage::Flush);
+        if len % u64::from(alignment) != 0 {
+            // The initiator wants less than whole blocks: O_DIRECT cannot read that into its buffer.
+            let whole = Bytes { len: len.next_multiple_of(u64::from(block_size)), ..bytes };
+            return Some(Plan::of([flush, Some(Stage::Scan { bytes: whole, with: ScanWith::CopyOut })]));
+        }
+        flush.map(|flush| Plan::of([Some(flush), Some(Stage::Read(bytes))]))
+    }
+
+    /// Starts a READ or WRITE of one operation.
+    fn simple(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        let Simple { bytes, write, durable } = Simple::of(&self.shared, cmd);
+        if bytes.len == 0 {
+            return Execution::Done(Outcome::good(0));
+        }
+        let file = match self.file() {
+            Ok(file) => file,
+            Err(sense) => return Execution::Done(Outcome::check(sense)),
+        };
+        let (offset, len, sg) = (bytes.offset, bytes.len as u32, cmd.sg);
+        if write && !durable {
+            self.shared.write_cached();
+        }
+        let op = if write {
+            IoOp::Write { file, offset, sg, sg_offset: 0, len, dsync: durable }
+        } else {
+            IoOp::Read { file, offset, sg, sg_offset: 0, len }
+        };
+        match cx.io.submit(IoToken { cmd: cmd.id, tag: TAG_SIMPLE }, op) {
+            Ok(()) => Execution::Pending,
+            Err(_) => Execution::Done(Outcome::status(ScsiStatus::BUSY)),
+        }
+    }
+
+    /// The one operation of a READ or WRITE has ended.
+    fn simple_completed(&mut self, cmd: &ExecCommand<'_>, result: i32, cx: &mut ExecContext<'_>) -> Execution {
+        let Simple { bytes, write, durable } = Simple::of(&self.shared, cmd);
+        if result >= 0 && result as u64 >= bytes.len {
+            return Execution::Done(Outcome::good(if write { 0 } else { bytes.len as u32 }));
+        }
+        if result <= 0 {
+            let lba = cmd.parsed.lba;
+            let doing = if write { Doing::Write(lba) } else { Doing::Read(lba) };
+            // Nothing moved, without an error: the file ends before the capacity.
+            let errno = if result == 0 { libc::EIO } else { -result };
+            return Execution::Done(task::fail(&self.shared, doing, errno, durable));
+        }
+        let (stage, outcome) = if write {
+            (Stage::Write { bytes, sg_offset: 0, durable }, Outcome::good(0))
+        } else {
+            (Stage::Read(bytes), Outcome::good(bytes.len as u32))
+        };
+        self.begin(Task::new(cmd.id, Plan::one(stage), outcome).after(result as u64), cmd, cx)
+    }
+
+    /// Starts a task.
+    fn begin(&mut self, mut task: Task, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        let free = self.tasks.iter().position(Option::is_none).unwrap_or(self.tasks.len());
+        if free >= MAX_TASKS {
+            return Execution::Done(Outcome::status(ScsiStatus::BUSY));
+        }
+        let env = Env { shared: &self.shared, file: self.file(), tag: free as u8 };
+        if let Some(outcome) = task.run(&env, cmd, cx) {
+            return Execution::Done(outcome);
+        }
+        match self.tasks.get_mut(free) {
+            Some(slot) => *slot = Some(task),
+            None => self.tasks.push(Some(task)),
+        }
+        Execution::Pending
+    }
+}
+
+/// How a command is carried out.
+enum Todo {
+    /// One operation into or from the buffer.
+    Simple,
+    /// The stages of a plan, and the outcome if they all succeed.
+    Task(Plan, Outcome),
+    /// It is done.
+    Done(Outcome),
+}
+
+/// What a READ or WRITE of one operation moves; the same at its start and at its end.
+struct Simple {
+    bytes: Bytes,
+    write: bool,
+    durable: bool,
+}
+
+impl Simple {
+    fn of(shared: &Shared, cmd: &ExecCommand<'_>) -> Self {
+        /// FUA in byte 1 of all CDBs but the six-byte ones.
+        const FUA: u8 = 3;
+        let write = cmd.parsed.direction == DataDirection::ToDevice;
+        let fua = cmd.cdb.bytes().len() > 6 && cmd.cdb.opcode() >= 0x20 && cmd.cdb.bit(1, FUA);
+        let len = u64::from(cmd.parsed.length.min(cmd.sg.bytes()));
+        let offset = cmd.parsed.lba * u64::from(shared.disk.block_size);
+        Self { bytes: Bytes { offset, len }, write, durable: write && shared.is_durable(fua) }
+    }
+}
+
+/// Whether the command may run now.
+fn admit(shared: &Shared, parsed: &ParsedCommand, state: &DiskState) -> Result<(), SenseData> {
+    if shared.disk.dummy && !matches!(parsed.command, DiskCommand::Inquiry { .. }) {
+        // A place holder has no logical unit behind it (SPC-6 6.7.1, peripheral qualifier 001b).
+        return Err(SenseData::logical_unit_not_supported());
+    }
+    parsed.admit(&shared.disk, state).map_err(|sense| {
+        let no_medium = scst_cmdset::validate::no_medium();
+        if sense == no_medium && !shared.is_online() { fault::not_ready() } else { sense }
+    })
+}
+
+/// Data-out that are fewer than the CDB says: a WRITE writes what there is, in whole blocks; anything else fails.
+fn check_short_data(command: &DiskCommand, bytes: u32, block_size: u32) -> Result<(), SenseData> {
+    match command {
+        DiskCommand::Write { .. } if bytes.is_multiple_of(block_size) => Ok(()),
+        _ => Err(fault::incomplete_data()),
+    }
+}
+
+fn touches_medium(command: &DiskCommand) -> bool {
+    command.range().is_some() || matches!(command, DiskCommand::Unmap { .. })
+}
+
+/// The stages of a command other than READ and WRITE; None when it needs none.
+fn plan_of(
+    shared: &Shared,
+    command: &DiskCommand,
+    cmd: &ExecCommand<'_>,
+    cx: &ExecContext<'_>,
+) -> Result<Option<Plan>, SenseData> {
+    let block_size = shared.disk.block_size;
+    let bytes = |range| Bytes::of(range, block_size);
+    let flush = (!shared.disk.nv_cache).then_some(Stage::Flush);
+    Ok(Some(match *command {
+        DiskCommand::WriteAndVerify { range, check, .. } => {
+            let write = Stage::Write { bytes: bytes(range), sg_offset: 0, durable: !shared.disk.nv_cache };
+            Plan::of([Some(write), Some(plan::verify(bytes(range), check))])
+        }
+        DiskCommand::Verify { range, check, .. } => Plan::one(plan::verify(bytes(range), check)),
+        // IMMED changes nothing: GOOD comes when the data are durable, so that an error is told with this command.
+        DiskCommand::SynchronizeCache { .. } => Plan::one(Stage::Flush),
+        DiskCommand::PreFetch { range, .. } => {
+            let mut bytes = bytes(range);
+            if range.blocks == 0 {
+                bytes.len = shared.geometry().offset(shared.geometry().blocks) - bytes.offset;
+            }
+            Plan::one(Stage::Prefetch(bytes))
+        }
+        DiskCommand::CompareAndWrite { range, fua, .. } => {
+            let (bytes, durable) = (bytes(range), shared.is_durable(fua));
+            let compare = Stage::Scan { bytes, with: ScanWith::Data };
+            Plan::of([Some(compare), Some(Stage::Write { bytes, sg_offset: bytes.len as u32, durable })])
+        }
+        DiskCommand::OrWrite { range, fua, .. } => {
+            let (bytes, durable) = (bytes(range), shared.is_durable(fua));
+            let or = Stage::Scan { bytes, with: ScanWith::OrIntoData };
+            Plan::of([Some(or), Some(Stage::Write { bytes, sg_offset: 0, durable })])
+        }
+        DiskCommand::WriteSame(same) => {
+            let clear = plan_write_same(shared, &same, cmd, cx);
+            Plan::of([Some(clear), flush.filter(|_| shared.is_durable(false))])
+        }
+        DiskCommand::Unmap { anchor, .. } => {
+            let clear = Stage::Clear { which: Which::UnmapList, how: Clear::Discard, anchor };
+            Plan::of([Some(clear), flush.filter(|_| shared.is_durable(false))])
+        }
+        DiskCommand::GetLbaStatus { lba, allocation } => Plan::one(Stage::LbaStatus { lba, allocation }),
+        DiskCommand::StartStop(ref start_stop) => plan_start_stop(shared, start_stop, cmd.removal_prevented)?,
+        DiskCommand::ModeSelect(_) => {
+            let change = answer::parse_mode_select(shared, cmd, cx)?;
+            // SBC-4 6.5.6: when WCE goes off, what is cached is written before the command ends.
+            let cache_off = shared.pages().current.write_cache && !change.values.write_cache;
+            Plan::of([flush.filter(|_| cache_off), Some(Stage::ModeSelect)])
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn plan_write_same(shared: &Shared, same: &WriteSame, cmd: &ExecCommand<'_>, cx: &ExecContext<'_>) -> Stage {
+    let mut block = vec![0; if same.no_data { 0 } else { shared.disk.block_size as usize }];
+    cx.mem.copy_out(cmd.sg, 0, &mut block);
+    let (how, anchor) = match write_same::method(same, shared.disk.provisioning.as_ref(), &block) {
+        WriteSameMethod::Deallocate => (Clear::Discard, false),
+        WriteSameMethod::Anchor => (Clear::Discard, true),
+        WriteSameMethod::Zero => (Clear::Zero, false),
+        WriteSameMethod::Pattern => (Clear::WritePattern, false),
+    };
+    Stage::Clear { which: Which::One(Bytes::of(same.range, shared.disk.block_size)), how, anchor }
+}
+
+fn plan_start_stop(shared: &Shared, start_stop: &StartStop, prevented: bool) -> Result<Plan, SenseData> {
+    let plan = medium::start_stop(start_stop, &shared.disk, prevented)?;
+    Ok(Plan::of([plan.flush.then_some(Stage::Flush), plan.medium.map(Stage::Medium)]))
+}
+
+impl HandlerShard for DiskShard {
+    fn peripheral_type(&self) -> u8 {
+        if self.shared.disk.dummy { DeviceType::UNKNOWN.0 } else { DeviceType::DISK.0 }
+    }
+
+    fn parse(&mut self, cdb: &Cdb) -> Result<Parsed, SenseData> {
+        let parsed = scst_cmdset::parse(cdb, &self.shared.disk)?;
+        Ok(Parsed {
+            direction: parsed.direction,
+            length: parsed.length,
+            flags: parsed.flags,
+            lba: parsed.lba,
+            blocks: parsed.blocks,
+        })
+    }
+
+    fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        match self.decide(&cmd, cx) {
+            Ok(Todo::Simple) => self.simple(&cmd, cx),
+            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), &cmd, cx),
+            Ok(Todo::Done(outcome)) => Execution::Done(outcome),
+            Err(sense) => Execution::Done(Outcome::check(sense)),
+        }
+    }
+
+    fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution {
+        let tag = completion.token.tag;
+        if tag == TAG_SIMPLE {
+            return self.simple_completed(&cmd, completion.result, cx);
+        }
+        let file = self.file();
+        let Some(slot) = self.tasks.get_mut(usize::from(tag)) else { return lost_task() };
+        let Some(task) = slot.as_mut().filter(|task| task.cmd == cmd.id) else { return lost_task() };
+        let env = Env { shared: &self.shared, file, tag };
+        match task.completed(&env, &cmd, completion, cx) {
+            Some(outcome) => {
+                *slot = None;
+                Execution::Done(outcome)
+            }
+            None => Execution::Pending,
+        }
+    }
+
+    fn cancel(&mut self, cmd: CmdId, io: &mut dyn IoQueue) {
+        if let Some(task) = self.tasks.iter_mut().flatten().find(|task| task.cmd == cmd) {
+            task.cancelled = true;
+        }
+        io.cancel(cmd);
+    }
+
+    fn reset(&mut self) -> ControlSettings {
+        self.shared.change_pages(|pages| pages.reset())
+    }
+
+    fn control(&self) -> ControlSettings {
+        self.shared.control()
+    }
+}
+
+/// A completion for a task that is not there: a fault of ours that must not take the command with it.
+fn lost_task() -> Execution {
+    debug_assert!(false, "completion of an operation without a task");
+    Execution::Done(Outcome::check(SenseData::internal_target_failure()))
+}

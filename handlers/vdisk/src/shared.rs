@@ -1,0 +1,219 @@
+//! What all shards of a disk share: immutable identity, atomics for the hot path, locks around what changes slowly.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use scst_cmdset::{DiskParameters, DiskState, Geometry, ModePages, ModeValues};
+use scst_core::handler::ControlSettings;
+
+use crate::counters::Counters;
+
+/// What is behind the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Medium {
+    /// A file or block device.
+    File {
+        /// Transfers must be multiples of this many bytes (O_DIRECT); 1 through the page cache.
+        alignment: u32,
+    },
+    /// Nothing.
+    Null {
+        /// Reads give zeros.
+        read_zero: bool,
+    },
+}
+
+/// The open file, as shards register it.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) block_device: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: DiskParameters,
+    pub(crate) medium: Medium,
+    /// The backing file is open and not known to be gone.
+    online: AtomicBool,
+    /// The medium has been ejected by START STOP UNIT.
+    ejected: AtomicBool,
+    blocks: AtomicU64,
+    /// Changes with every reopening.
+    generation: AtomicU32,
+    write_cache: AtomicBool,
+    software_write_protect: AtomicBool,
+    /// Errno of a flush that failed, 0 if none did. The kernel reports a lost write to one flush only and counts the
+    /// pages as clean after that, so it is kept here until the file is reopened.
+    flush_error: AtomicI32,
+    /// Writes have been answered before they were durable.
+    cached_writes: AtomicBool,
+    start_stop_cycles: AtomicU32,
+    pages: Mutex<ModePages>,
+    file: Mutex<Option<OpenFile>>,
+    counters: Mutex<Vec<Arc<Counters>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section here leaves the value whole at each step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(disk: DiskParameters, medium: Medium) -> Self {
+        let pages = ModePages::new(&disk);
+        Self {
+            write_cache: AtomicBool::new(pages.current.write_cache),
+            software_write_protect: AtomicBool::new(pages.current.software_write_protect),
+            disk,
+            medium,
+            online: AtomicBool::new(false),
+            ejected: AtomicBool::new(false),
+            blocks: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
+            flush_error: AtomicI32::new(0),
+            cached_writes: AtomicBool::new(false),
+            start_stop_cycles: AtomicU32::new(0),
+            pages: Mutex::new(pages),
+            file: Mutex::new(None),
+            counters: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The disk as it is now, for a nexus whose LUN may be read-only.
+    pub(crate) fn state(&self, read_only: bool) -> DiskState {
+        DiskState {
+            geometry: self.geometry(),
+            medium_present: self.is_online() && !self.ejected.load(Ordering::Acquire),
+            read_only,
+            software_write_protect: self.software_write_protect.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry { block_size: self.disk.block_size, blocks: self.blocks.load(Ordering::Acquire) }
+    }
+
+    /// Sets the capacity; returns whether it is another one.
+    pub(crate) fn set_bytes(&self, bytes: u64) -> bool {
+        let blocks = Geometry::new(self.disk.block_size, bytes).blocks;
+        self.blocks.swap(blocks, Ordering::AcqRel) != blocks
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// The storage says that it is gone; the control plane tries to open it again.
+    pub(crate) fn lose(&self) {
+        self.online.store(false, Ordering::Release);
+    }
+
+    /// Makes a file the one behind the disk, or (None) a disk without a file ready. What flushes failed on the file
+    /// before is no longer to be told.
+    pub(crate) fn install(&self, file: Option<OpenFile>) {
+        *locked(&self.file) = file;
+        self.flush_error.store(0, Ordering::Release);
+        self.cached_writes.store(false, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.online.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn file(&self) -> Option<OpenFile> {
+        locked(&self.file).clone()
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Errno of the first flush that failed since the file was opened.
+    pub(crate) fn flush_error(&self) -> Option<i32> {
+        Some(self.flush_error.load(Ordering::Acquire)).filter(|errno| *errno != 0)
+    }
+
+    /// Notes that a flush has failed.
+    pub(crate) fn flush_failed(&self, errno: i32) {
+        let _ = self.flush_error.compare_exchange(0, errno, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Notes that data have been written that only a flush makes durable.
+    pub(crate) fn write_cached(&self) {
+        // Nearly always set already: reading it leaves the line shared between the reactors.
+        if !self.cached_writes.load(Ordering::Relaxed) {
+            self.cached_writes.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an I/O error can be that of earlier, cached writes.
+    pub(crate) fn has_cached_writes(&self) -> bool {
+        self.cached_writes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write must be durable before it is answered. With a non-volatile cache it is as good as durable.
+    pub(crate) fn is_durable(&self, fua: bool) -> bool {
+        !self.disk.nv_cache && (fua || !self.write_cache.load(Ordering::Relaxed))
+    }
+
+    /// Whether there can be data that only a flush makes durable.
+    pub(crate) fn has_volatile_cache(&self) -> bool {
+        !self.disk.nv_cache && self.write_cache.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn pages(&self) -> ModePages {
+        *locked(&self.pages)
+    }
+
+    /// Changes the mode pages and what the hot path knows of them; returns the new control settings.
+    pub(crate) fn change_pages(&self, change: impl FnOnce(&mut ModePages)) -> ControlSettings {
+        let mut pages = locked(&self.pages);
+        change(&mut pages);
+        self.write_cache.store(pages.current.write_cache, Ordering::Relaxed);
+        self.software_write_protect.store(pages.current.software_write_protect, Ordering::Relaxed);
+        control_settings(&pages.current)
+    }
+
+    pub(crate) fn control(&self) -> ControlSettings {
+        control_settings(&locked(&self.pages).current)
+    }
+
+    pub(crate) fn set_ejected(&self, ejected: bool) {
+        if self.ejected.swap(ejected, Ordering::AcqRel) != ejected {
+            self.start_stop_cycles.fetch_add(u32::from(!ejected), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn start_stop_cycles(&self) -> u32 {
+        self.start_stop_cycles.load(Ordering::Relaxed)
+    }
+
+    /// Counters for a new shard.
+    pub(crate) fn new_counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        locked(&self.counters).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Calls `f` with the counters of every shard there ever was.
+    pub(crate) fn each_counters(&self, f: impl FnMut(&Arc<Counters>)) {
+        locked(&self.counters).iter().for_each(f);
+    }
+}
+
+/// What the mid-level obeys of the control mode page.
+fn control_settings(values: &ModeValues) -> ControlSettings {
+    ControlSettings {
+        task_set_per_nexus: values.task_set_per_nexus,
+        descriptor_sense: values.descriptor_sense,
+        task_aborted_status: values.task_aborted_status,
+        write_protect: values.software_write_protect,
+        restricted_reordering: !values.unrestricted_reordering,
+        queue_error: values.queue_error,
+    }
+}

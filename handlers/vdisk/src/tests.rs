@@ -1,0 +1,9 @@
+//! Stories of CDBs through a shard, over a disk in memory.
+
+mod cache;
+mod control;
+mod faults;
+mod medium;
+mod moving;
+mod provisioning;
+mod rig;
