@@ -3,6 +3,7 @@
 //! * [`backend::Backend`]: sockets, files, time, sleep. Three implementations: [`uring::Uring`], [`posix::Posix`] and
 //!   [`sim::SimBackend`]; all pass the same conformance tests (`tests/conformance.rs`).
 //! * [`open`] picks one of the real ones by probing and logs why.
+//! * [`process`]: limits and processors of the process itself.
 //! * [`mailbox`]: bounded channels into a reactor, from other reactors and from the control thread.
 //!
 //! Who calls it: a reactor's loop (`targets/*`, `apps/scstd`) owns one back-end and one
@@ -23,6 +24,7 @@ mod net;
 mod offload;
 pub mod posix;
 mod probe;
+pub mod process;
 pub mod sim;
 mod slab;
 pub mod uring;

@@ -1,0 +1,38 @@
+//! Everything that is bounded, with the reason. Over a limit a peer gets a login status or is closed; nothing grows.
+
+use scst_core::Nanos;
+
+/// Connections of one reactor, of any state. A connection is about 1 KiB plus what its session needs.
+pub const MAX_CONNECTIONS: usize = 8192;
+/// Connections of one reactor that have not reached the full-feature phase. When a newcomer finds this many, the oldest
+/// of them is closed: a flood of silent connections cannot keep an initiator out, it only pushes itself out.
+pub const MAX_PENDING_LOGINS: usize = 256;
+/// Time from accept to the full-feature phase (the original's LOGIN_TIMEOUT is of this size).
+pub const LOGIN_TIMEOUT: Nanos = Nanos::from_secs(15);
+/// What the asynchronous logout request at shutdown gives an initiator (RFC 7143 11.9.2, Parameter3), seconds.
+pub const SHUTDOWN_LOGOUT_SECONDS: u16 = 3;
+/// When a connection whose initiator did not log out is closed.
+pub const SHUTDOWN_LOGOUT_TIMEOUT: Nanos = Nanos::from_secs(SHUTDOWN_LOGOUT_SECONDS as u64);
+/// Time for the data of an aborted command to come to an end, as in the original; then the connection is closed, so that
+/// task management does not wait for a silent initiator.
+pub const ABORT_DATA_TIMEOUT: Nanos = Nanos::from_secs(10);
+/// Listeners of one reactor.
+pub const MAX_LISTENERS: usize = 256;
+/// Time that a connection may take to send its last PDU (a login reject, a logout response) before it is cut.
+pub const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(5);
+/// Read-ahead of a connection in the full-feature phase: headers of many PDUs and small payloads in one receive.
+pub const READ_AHEAD_BYTES: u32 = 64 << 10;
+/// Read-ahead before login is complete; login PDUs are at most 8 KiB (RFC 7143 13.12).
+pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;
+/// Receives in a row that would have fitted the small read-ahead before a connection goes back to it.
+pub const SMALL_RECEIVES: u32 = 64;
+/// Headers, sense data and texts of one send: 170 PDUs. Kept for the life of the connection, so that a pool that is
+/// used up by commands can always be drained by sending.
+pub const SEND_HEADER_BYTES: u32 = 8 << 10;
+/// Payload bytes that one send takes at most; keeps one connection from owning the link for long.
+pub const SEND_PAYLOAD_BYTES: u32 = 4 << 20;
+/// A payload with at least this many bytes missing is received straight into the command's buffer; a smaller rest is
+/// cheaper to copy out of the read-ahead than to spend a receive of its own on.
+pub const DIRECT_RECEIVE_MIN: u32 = 4096;
+/// Pause after `accept` failed for want of file descriptors or memory.
+pub const ACCEPT_RETRY: Nanos = Nanos::from_millis(100);

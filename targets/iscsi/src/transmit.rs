@@ -1,0 +1,154 @@
+//! The way out: PDUs of many commands in one send, payload from where it lies.
+
+use scst_core::buffer::Extent;
+use scst_core::ids::CmdId;
+use scst_mem::BufferPool;
+use scst_protocol_iscsi::event::TaskHandle;
+use scst_protocol_iscsi::transmit::TransmitSink;
+use scst_reactor::backend::{Backend, MAX_SEGMENTS};
+
+use crate::connection::{Connection, Phase, Want, Why};
+use crate::ids::{Operation, Slot, token};
+use crate::limits::{SEND_HEADER_BYTES, SEND_PAYLOAD_BYTES};
+use crate::session::Tasks;
+use crate::target::{Env, IscsiTarget, Shared};
+
+/// Builds one send.
+struct Sink<'a> {
+    pool: &'a mut BufferPool,
+    tasks: &'a mut Tasks,
+    /// Room for headers.
+    header: Extent,
+    used: u32,
+    segments: &'a mut Vec<Extent>,
+    payload: u32,
+    /// Commands that end with this send.
+    commands: &'a mut Vec<CmdId>,
+}
+
+impl TransmitSink for Sink<'_> {
+    fn room(&self) -> usize {
+        // The last segment may be a header that grows; a new one needs a segment of its own.
+        if self.segments.len() < MAX_SEGMENTS { (self.header.len - self.used) as usize } else { 0 }
+    }
+
+    fn payload_fits(&self, task: TaskHandle, _user: u64, offset: u32, length: u32) -> bool {
+        let Some(task) = self.tasks.get(task) else { return true };
+        // One segment stays free for the padding and digest behind the payload.
+        let segments = self.segments.len() + task.sg.range(offset, length).count() + 2;
+        segments <= MAX_SEGMENTS && (self.payload == 0 || self.payload.saturating_add(length) <= SEND_PAYLOAD_BYTES)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let to = self.header.slice(self.used, bytes.len() as u32);
+        debug_assert_eq!(to.len as usize, bytes.len(), "the protocol looks at `room` first");
+        self.pool.bytes_mut(to).copy_from_slice(&bytes[..to.len as usize]);
+        self.used += to.len;
+        match self.segments.last_mut() {
+            Some(last) if last.arena == to.arena && last.offset + u64::from(last.len) == to.offset => {
+                last.len += to.len;
+            }
+            _ => self.segments.push(to),
+        }
+    }
+
+    fn payload(&mut self, task: TaskHandle, _user: u64, offset: u32, length: u32) {
+        if let Some(task) = self.tasks.get(task) {
+            debug_assert!(offset + length <= task.sg.bytes(), "data-in outside the buffer");
+            self.segments.extend(task.sg.range(offset, length));
+            self.payload = self.payload.saturating_add(length);
+        }
+    }
+
+    fn payload_crc32c(&mut self, task: TaskHandle, _user: u64, offset: u32, length: u32, crc: u32) -> u32 {
+        self.tasks.get(task).map_or(crc, |task| self.pool.crc32c(&task.sg, offset, length, crc))
+    }
+
+    fn end_of_task(&mut self, task: TaskHandle, _user: u64) {
+        self.commands.extend(self.tasks.remove(task).and_then(|task| task.cmd));
+    }
+}
+
+impl IscsiTarget {
+    /// Sends as much as fits, if nothing is being sent.
+    pub(crate) fn transmit<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
+        let Some((connection, Some(session), shared)) = self.parts(slot) else { return };
+        let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else { return };
+        if connection.output.in_flight {
+            return;
+        }
+        if !protocol.has_output() {
+            if let Some(why) = connection.output.close_after {
+                connection.want_close(why);
+            }
+            return;
+        }
+        if connection.output.buffer.is_empty() {
+            match env.pool.allocate(SEND_HEADER_BYTES) {
+                Some(buffer) => connection.output.buffer = buffer,
+                None => return connection.want_close(Why::NoMemory),
+            }
+        }
+        let Some(&header) = connection.output.buffer.extents().first() else { return };
+        let mut segments = std::mem::take(&mut shared.segments);
+        segments.clear();
+        let mut sink = Sink {
+            pool: &mut *env.pool,
+            tasks: &mut session.tasks,
+            header,
+            used: 0,
+            segments: &mut segments,
+            payload: 0,
+            commands: &mut connection.output.commands,
+        };
+        let sent = protocol.poll_transmit(state, env.now.0, &mut sink);
+        if sent.close {
+            connection
+                .output
+                .close_after
+                .get_or_insert(Why::Protocol(scst_protocol_iscsi::error::CloseReason::LoggedOut));
+        }
+        if segments.is_empty() {
+            debug_assert!(!sent.more, "an empty send buffer has room for any PDU");
+        } else {
+            protocol.sending(env.now.0, true);
+            connection.output.in_flight = true;
+            connection.output.length = segments.iter().map(|e| e.len).sum();
+            env.backend.send(connection.socket, &segments, env.pool, token(Operation::Send, slot));
+        }
+        shared.segments = segments;
+        if connection.input.want == Want::Transmit || !connection.output.in_flight {
+            // The protocol may have waited for room; or all is said and the connection is to be closed.
+            shared.mark(connection);
+        }
+    }
+
+    /// A send has ended.
+    pub(crate) fn sent<B: Backend>(&mut self, slot: Slot, result: i32, env: &mut Env<'_, B>) {
+        let Some((connection, _, shared)) = self.parts(slot) else { return };
+        connection.output.in_flight = false;
+        if !connection.is_open() {
+            // `Closed` follows and settles everything.
+            return;
+        }
+        if let Phase::Full(protocol) = &mut connection.phase {
+            protocol.sending(env.now.0, false);
+        }
+        if result < 0 || result.unsigned_abs() < connection.output.length {
+            connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
+        } else {
+            for cmd in connection.output.commands.drain(..) {
+                env.shard.response_sent(env.now, cmd);
+            }
+        }
+        shared.mark(connection);
+    }
+}
+
+impl Connection {
+    /// Asks for the socket to be closed, and for `flush` to see to it.
+    pub(crate) fn want_close_and_mark(&mut self, why: Why, shared: &mut Shared) {
+        self.want_close(why);
+        shared.mark(self);
+    }
+}
