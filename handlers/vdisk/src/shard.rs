@@ -237,10 +237,11 @@ fn admit(shared: &Shared, parsed: &ParsedCommand, state: &DiskState) -> Result<(
     })
 }
 
-/// Data-out that are fewer than the CDB says: a WRITE writes what there is, in whole blocks; anything else fails.
+/// Data-out that are fewer than the CDB says: a WRITE (AND VERIFY) writes what there is, in whole blocks; anything else
+/// fails.
 fn check_short_data(command: &DiskCommand, bytes: u32, block_size: u32) -> Result<(), SenseData> {
     match command {
-        DiskCommand::Write { .. } if bytes.is_multiple_of(block_size) => Ok(()),
+        DiskCommand::Write { .. } | DiskCommand::WriteAndVerify { .. } if bytes.is_multiple_of(block_size) => Ok(()),
         _ => Err(fault::incomplete_data()),
     }
 }
@@ -261,8 +262,10 @@ fn plan_of(
     let flush = (!shared.disk.nv_cache).then_some(Stage::Flush);
     Ok(Some(match *command {
         DiskCommand::WriteAndVerify { range, check, .. } => {
-            let write = Stage::Write { bytes: bytes(range), sg_offset: 0, durable: !shared.disk.nv_cache };
-            Plan::of([Some(write), Some(plan::verify(bytes(range), check))])
+            let mut bytes = bytes(range);
+            bytes.len = bytes.len.min(u64::from(cmd.sg.bytes()));
+            let write = Stage::Write { bytes, sg_offset: 0, durable: !shared.disk.nv_cache };
+            Plan::of([Some(write), Some(plan::verify(bytes, check))])
         }
         DiskCommand::Verify { range, check, .. } => Plan::one(plan::verify(bytes(range), check)),
         // IMMED changes nothing: GOOD comes when the data are durable, so that an error is told with this command.

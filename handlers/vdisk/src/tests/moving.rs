@@ -130,6 +130,17 @@ fn write_and_verify_is_durable_and_reads_back() {
 }
 
 #[test]
+fn write_and_verify_with_fewer_bytes_checks_what_it_wrote() {
+    let mut rig = disk();
+    let command = rig.command(&ten(0x2e, 0x02, 3, 2), &[7; 512], Some(512)).unwrap();
+    assert_eq!(rig.finish(&command), Outcome::good(0));
+    assert_eq!(rig.ops(), [write(1536, 512, true), Op::Read { offset: 1536, len: 512 }]);
+    let command = rig.command(&ten(0x2e, 0x02, 3, 1), &[], Some(0)).unwrap();
+    assert_eq!(rig.finish(&command), Outcome::good(0));
+    assert_eq!(rig.ops(), []);
+}
+
+#[test]
 fn prefetch_only_advises() {
     let mut rig = disk();
     assert_eq!(rig.run(&ten(0x34, 0, 2, 3), &[]), Outcome::good(0));
