@@ -1,0 +1,324 @@
+//! The `load` sub-command.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::connection::{Connection, Shared};
+use crate::histogram::Histogram;
+use crate::proc_cpu::cpu_time;
+use crate::sys::{Epoll, Events, Interest};
+
+/// READ or WRITE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Operation {
+    /// READ (16).
+    Read,
+    /// WRITE (16). Destroys what the LUN holds.
+    Write,
+}
+
+/// Which block next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Order {
+    /// Any.
+    Random,
+    /// The next one; each connection starts somewhere else.
+    Sequential,
+}
+
+/// Options of `load`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadOptions {
+    /// Where the target listens.
+    #[arg(long)]
+    pub(crate) portal: SocketAddr,
+    /// Its name.
+    #[arg(long)]
+    pub(crate) target: String,
+    /// The LUN.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lun: u32,
+    /// READ or WRITE.
+    #[arg(long = "op", value_enum, default_value = "read")]
+    pub(crate) operation: Operation,
+    /// Random or sequential.
+    #[arg(long, value_enum, default_value = "random")]
+    pub(crate) order: Order,
+    /// Bytes per command.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) size: u32,
+    /// Commands outstanding per connection.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: usize,
+    /// Connections, each a session of its own.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: u16,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Seconds before that are not measured.
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) warmup: f64,
+    /// Use only so many bytes from the start of the LUN.
+    #[arg(long)]
+    pub(crate) range: Option<u64>,
+    /// Header digests.
+    #[arg(long)]
+    pub(crate) header_digest: bool,
+    /// Data digests (ours are computed once per size; the target's are not verified).
+    #[arg(long)]
+    pub(crate) data_digest: bool,
+    /// The target's process, to measure its CPU time.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Print one line of key=value pairs.
+    #[arg(long)]
+    pub(crate) machine: bool,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LoadReport {
+    pub(crate) iops: f64,
+    pub(crate) megabytes: f64,
+    /// Microseconds: p50, p90, p99, p99.9, max.
+    pub(crate) latency: [f64; 5],
+    /// Microseconds of CPU per I/O: the target's (if known) and ours.
+    pub(crate) target_cpu: f64,
+    pub(crate) own_cpu: f64,
+    /// The same as share of a core.
+    pub(crate) target_busy: f64,
+    pub(crate) own_busy: f64,
+    /// The slowest connection's share of the mean.
+    pub(crate) least_share: f64,
+}
+
+const LATENCY_NAMES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
+
+impl LoadReport {
+    fn fields(&self) -> [(&'static str, f64); 8] {
+        [
+            ("iops", self.iops),
+            ("mbps", self.megabytes),
+            ("target_cpu", self.target_cpu),
+            ("own_cpu", self.own_cpu),
+            ("target_busy", self.target_busy),
+            ("own_busy", self.own_busy),
+            ("least_share", self.least_share),
+            ("p50", self.latency[0]),
+        ]
+    }
+
+    /// One line of key=value pairs.
+    pub(crate) fn to_line(&self) -> String {
+        let tail = LATENCY_NAMES.iter().zip(self.latency).skip(1).map(|(name, value)| (*name, value));
+        let pairs = self.fields().into_iter().chain(tail);
+        pairs.map(|(name, value)| format!("{name}={value:.4}")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Reads such a line.
+    pub(crate) fn from_line(line: &str) -> Result<Self> {
+        let get = |key: &str| -> Result<f64> {
+            let mut pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(name, _)| *name == key).with_context(|| format!("no {key} in {line:?}"))?;
+            Ok(value.parse()?)
+        };
+        let mut latency = [0.0; 5];
+        for (slot, name) in latency.iter_mut().zip(LATENCY_NAMES) {
+            *slot = get(name)?;
+        }
+        Ok(Self {
+            iops: get("iops")?,
+            megabytes: get("mbps")?,
+            latency,
+            target_cpu: get("target_cpu")?,
+            own_cpu: get("own_cpu")?,
+            target_busy: get("target_busy")?,
+            own_busy: get("own_busy")?,
+            least_share: get("least_share")?,
+        })
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:.0} IOPS, {:.1} MB/s", self.iops, self.megabytes)?;
+        write!(f, "latency in us:")?;
+        for (name, value) in LATENCY_NAMES.iter().zip(self.latency) {
+            write!(f, " {name} {value:.1}")?;
+        }
+        writeln!(f)?;
+        if self.target_busy > 0.0 {
+            writeln!(f, "target CPU: {:.2} us per I/O, {:.0} % of a core", self.target_cpu, self.target_busy * 100.0)?;
+        }
+        writeln!(f, "our CPU: {:.2} us per I/O, {:.0} % of a core", self.own_cpu, self.own_busy * 100.0)?;
+        writeln!(f, "slowest connection: {:.2} of the mean", self.least_share)
+    }
+}
+
+/// Runs the load.
+pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
+    let mut connections =
+        (0..options.connections).map(|number| Connection::open(options, number)).collect::<Result<Vec<_>>>()?;
+    let mut shared = Shared {
+        payload: scst_testkit::rng::Rng::new(1).bytes((options.size as usize).max(1 << 16)),
+        latencies: Histogram::new(),
+        completed: 0,
+    };
+    let epoll = Epoll::new()?;
+    for (token, connection) in connections.iter().enumerate() {
+        epoll.add(&connection.stream, token, Interest::Read)?;
+    }
+    let start = Instant::now();
+    let clock = move || start.elapsed().as_nanos() as u64;
+    let mut engine = Engine { epoll, events: Events::new(), connections: &mut connections, shared: &mut shared };
+    engine.issue_all(clock())?;
+    engine.run_until(Duration::from_secs_f64(options.warmup), clock)?;
+
+    let mark = Mark::take(options.pid)?;
+    engine.shared.latencies.reset();
+    engine.shared.completed = 0;
+    engine.connections.iter_mut().for_each(|one| one.completed = 0);
+    let end = Duration::from_secs_f64(options.warmup + options.seconds);
+    engine.run_until(end, clock)?;
+    let (completed, shares) = (engine.shared.completed, engine.connections.iter().map(|one| one.completed));
+    let least = shares.min().unwrap_or(0);
+    if completed == 0 {
+        bail!("no command was answered while measuring: the target hangs, or --seconds is too short");
+    }
+    let report = mark.report(options, &engine.shared.latencies, completed, least)?;
+    engine.drain(clock)?;
+    Ok(report)
+}
+
+struct Engine<'a> {
+    epoll: Epoll,
+    events: Events,
+    connections: &'a mut [Connection],
+    shared: &'a mut Shared,
+}
+
+impl Engine<'_> {
+    fn issue_all(&mut self, now: u64) -> Result<()> {
+        for index in 0..self.connections.len() {
+            self.connections[index].issue(now, self.shared);
+            self.send(index)?;
+        }
+        Ok(())
+    }
+
+    fn run_until(&mut self, end: Duration, clock: impl Fn() -> u64 + Copy) -> Result<()> {
+        let end = end.as_nanos() as u64;
+        while clock() < end {
+            if self.connections.len() == 1 && self.connections[0].may_block() {
+                self.turn(0, true, clock, true)?;
+                continue;
+            }
+            self.wait_and_turn(clock, true)?;
+        }
+        Ok(())
+    }
+
+    fn wait_and_turn(&mut self, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::empty());
+        self.epoll.wait(&mut events, 100)?;
+        for token in events.tokens() {
+            self.turn(token, false, clock, issue)?;
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn turn(&mut self, index: usize, wait: bool, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+        let connection = &mut self.connections[index];
+        connection.receive(wait, clock, self.shared)?;
+        if issue {
+            connection.issue(clock(), self.shared);
+        }
+        self.send(index)
+    }
+
+    fn send(&mut self, index: usize) -> Result<()> {
+        let connection = &mut self.connections[index];
+        connection.outbox.send(&connection.stream, &self.shared.payload)?;
+        let wants_write = !connection.outbox.is_empty();
+        if wants_write != connection.wants_write {
+            connection.wants_write = wants_write;
+            let interest = if wants_write { Interest::ReadWrite } else { Interest::Read };
+            self.epoll.modify(&connection.stream, index, interest)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the commands in flight end, so that the target is left in a clean state.
+    fn drain(&mut self, clock: impl Fn() -> u64 + Copy) -> Result<()> {
+        let deadline = clock() + 10_000_000_000;
+        while self.connections.iter().any(|one| one.in_flight() > 0) && clock() < deadline {
+            self.wait_and_turn(clock, false)?;
+        }
+        match self.connections.iter().map(Connection::in_flight).sum::<usize>() {
+            0 => Ok(()),
+            left => bail!("{left} commands were never answered"),
+        }
+    }
+}
+
+/// The start of the measurement.
+struct Mark {
+    pid: Option<String>,
+    time: Instant,
+    target: Duration,
+    own: Duration,
+}
+
+impl Mark {
+    fn take(pid: Option<u32>) -> Result<Self> {
+        let pid = pid.map(|pid| pid.to_string());
+        let target = pid.as_deref().map_or(Ok(Duration::ZERO), cpu_time)?;
+        Ok(Self { pid, time: Instant::now(), target, own: cpu_time("self")? })
+    }
+
+    fn report(&self, options: &LoadOptions, latencies: &Histogram, completed: u64, least: u64) -> Result<LoadReport> {
+        let seconds = self.time.elapsed().as_secs_f64();
+        let target = self.pid.as_deref().map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(self.target);
+        let own = cpu_time("self")?.saturating_sub(self.own);
+        let count = completed.max(1) as f64;
+        let micros = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        let quantile = |fraction: f64| micros(latencies.quantile(fraction));
+        let latency = [quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999), micros(latencies.max())];
+        Ok(LoadReport {
+            iops: completed as f64 / seconds,
+            megabytes: completed as f64 * f64::from(options.size) / seconds / 1e6,
+            latency,
+            target_cpu: target.as_secs_f64() * 1e6 / count,
+            own_cpu: own.as_secs_f64() * 1e6 / count,
+            target_busy: target.as_secs_f64() / seconds,
+            own_busy: own.as_secs_f64() / seconds,
+            least_share: least as f64 * f64::from(options.connections) / count,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_survives_its_line() {
+        let report = LoadReport {
+            iops: 1234.5,
+            megabytes: 5.25,
+            latency: [1.0, 2.0, 3.0, 4.0, 5.0],
+            target_cpu: 1.125,
+            own_cpu: 0.5,
+            target_busy: 0.75,
+            own_busy: 0.25,
+            least_share: 1.0,
+        };
+        assert_eq!(LoadReport::from_line(&report.to_line()).unwrap(), report);
+    }
+}
