@@ -1,2 +1,147 @@
-//! Placeholder.
-fn main() {}
+//! `scstd`: see `scstd --help` and scstd(8).
+
+use std::io::Write;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use scst_config::{Configuration, Invalid};
+use scst_core::engine::Limits;
+use scst_reactor::process;
+use scstd::cli::{Cli, MAX_REACTORS};
+use scstd::control::{Control, End, Event, reload};
+use scstd::disk::Disk;
+use scstd::reactors::{ReactorOptions, Reactors};
+use scstd::{signals, state};
+use tracing_subscriber::EnvFilter;
+
+/// iSCSI's port (RFC 7143 4.1).
+const ISCSI_PORT: u16 = 3260;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = log(cli.log.as_deref()) {
+        eprintln!("scstd: {error:#}");
+        return ExitCode::from(2);
+    }
+    let result = match &cli.check {
+        Some(file) => check(file),
+        None => serve(&cli),
+    };
+    match result {
+        Ok(code) => code,
+        // The findings of a file say all by themselves.
+        Err(error) => {
+            match error.downcast_ref::<Invalid>() {
+                Some(invalid) => eprintln!("{invalid}"),
+                None => eprintln!("scstd: {error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; the service manager adds the time.
+fn log(filter: Option<&str>) -> Result<()> {
+    let filter = match filter {
+        Some(filter) => EnvFilter::try_new(filter).with_context(|| format!("--log {filter}: no such filter"))?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.without_time().with_ansi(false).init();
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+    Ok(())
+}
+
+/// `--check`.
+fn check(file: &Path) -> Result<ExitCode> {
+    let parsed = reload::read(file)?;
+    for warning in &parsed.warnings {
+        eprintln!("{warning}");
+    }
+    let configuration = parsed.configuration;
+    for (name, device) in &configuration.devices {
+        Disk::check(name, device, &configuration.globals)?;
+    }
+    let targets: usize = configuration.drivers.values().map(|d| d.targets.len()).sum();
+    println!("{}: good: {} devices, {targets} targets", file.display(), configuration.devices.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(cli: &Cli) -> Result<ExitCode> {
+    // Before anything is opened: what cannot be read must not leave traces.
+    let configuration = match &cli.config {
+        Some(file) => {
+            let parsed = reload::read(file)?;
+            for warning in &parsed.warnings {
+                tracing::warn!("{warning}");
+            }
+            parsed.configuration
+        }
+        None => embedded_default(cli)?,
+    };
+    match process::raise_file_limit() {
+        Ok(limit) => tracing::debug!("at most {limit} open files"),
+        Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
+    }
+    let (events, received) = mpsc::channel();
+    let options = ReactorOptions {
+        reactors: cli.reactors.unwrap_or_else(default_reactors),
+        backend: cli.backend,
+        max_cmd_mem: cli.max_cmd_mem,
+        limits: Limits::default(),
+    };
+    let reactors = Reactors::start(&options, &events)?;
+    tracing::info!("{} reactors, back-end {}", options.reactors, reactors.backend);
+    signals::forward(move |signal| drop(events.send(Event::Signal(signal)))).context("cannot catch signals")?;
+    let mut control = Control::new(reactors, received, cli.config.clone(), portals(cli)?);
+    if let Err(error) = control.start(&configuration) {
+        control.abandon();
+        return Err(error);
+    }
+    if cli.config.is_none() {
+        print_how_to_connect(cli, &control)?;
+    }
+    Ok(match control.run() {
+        End::Clean => ExitCode::SUCCESS,
+        End::Broken => ExitCode::FAILURE,
+    })
+}
+
+fn embedded_default(cli: &Cli) -> Result<Configuration> {
+    let directory = state::directory(cli.state_dir.as_deref())?;
+    let text = state::default_export(&directory)?;
+    Ok(scst_config::parse("the embedded default", text.as_bytes())?.configuration)
+}
+
+fn print_how_to_connect(cli: &Cli, control: &Control) -> Result<()> {
+    let disk = state::directory(cli.state_dir.as_deref())?.join("disk1.img");
+    if let Some(portal) = control.portals().first() {
+        // A closed standard output is no reason not to serve.
+        drop(std::io::stdout().write_all(state::how_to_connect(&disk, *portal).as_bytes()));
+    }
+    Ok(())
+}
+
+fn default_reactors() -> u16 {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(processors).unwrap_or(MAX_REACTORS).min(MAX_REACTORS)
+}
+
+fn portals(cli: &Cli) -> Result<Vec<SocketAddr>> {
+    if !cli.iscsi_portals.is_empty() {
+        return Ok(cli.iscsi_portals.clone());
+    }
+    // The embedded default has no password: it stays on this machine.
+    if cli.config.is_none() {
+        return Ok(vec![state::DEFAULT_EXPORT_PORTAL.parse()?]);
+    }
+    Ok(vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, ISCSI_PORT))])
+}

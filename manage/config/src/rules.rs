@@ -246,11 +246,11 @@ const TARGET: &[Rule] = &[
     rule("comment", Kind::Text(1024), "", "Free text."),
     rule(
         "addr_method",
-        Kind::OneOf(&["PERIPHERAL", "FLAT", "LUN"]),
+        Kind::OneOf(&["PERIPHERAL", "FLAT"]),
         "PERIPHERAL",
         "How LUNs are written in REPORT LUNS (SAM-5 4.7.7).",
     ),
-    rule("aen_disabled", BOOL, "0", "Sends no asynchronous SCSI event; unit attentions tell the same."),
+    only_default("aen_disabled", BOOL, "0", "asynchronous events cannot be switched off yet by this version"),
     no_effect("io_grouping_type", Kind::Text(16), "auto", GROUPING),
     no_effect("cpu_mask", Kind::Mask, "", REACTORS),
     only_default("black_hole", Kind::Number { min: 0, max: 4 }, "0", "dropping commands on purpose is a test aid"),

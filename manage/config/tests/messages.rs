@@ -210,3 +210,12 @@ fn a_hostile_file_costs_little() {
         "the file has 16777217 bytes, more than 16777216"
     );
 }
+
+#[test]
+fn a_difference_shows_no_secret() {
+    let before = parse("f", in_target("LUN 0 disk1").as_bytes()).unwrap().configuration;
+    let after = parse("f", in_target("LUN 0 disk1\nIncomingUser \"joe 123456789012\"").as_bytes()).unwrap();
+    let changes = scst_config::difference(&before, &after.configuration);
+    assert_eq!(changes[0].to_string(), "target iqn.2026-01.example:t: IncomingUser is now \"joe ***\"");
+    assert!(!format!("{changes:?}").contains("123456789012"));
+}

@@ -1,0 +1,105 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use scst_config::value::{self, Kind};
+use scst_reactor::BackendChoice;
+
+/// Exports files and block devices as SCSI disks over iSCSI.
+///
+/// Without --config and --check it exports a 1 GiB sparse file on 127.0.0.1:3260 and prints how to connect. It needs
+/// no root for iSCSI over files. SIGHUP reads the configuration again and applies what has changed; SIGTERM and SIGINT
+/// stop it cleanly, a second one at once.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "scstd", version)]
+pub struct Cli {
+    /// Configuration file; see scst.conf(5)
+    #[arg(short, long, value_name = "FILE", conflicts_with = "check")]
+    pub config: Option<PathBuf>,
+
+    /// Read a configuration file, say what is wrong with it, and end (0: it can be applied, 1: it cannot)
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+
+    /// Address to listen on; may be given several times
+    #[arg(
+        long = "iscsi-portal",
+        value_name = "ADDR:PORT",
+        help = "Address to listen on; may be given several times [default: [::]:3260, all addresses]"
+    )]
+    pub iscsi_portals: Vec<SocketAddr>,
+
+    /// Number of reactors, threads that carry out commands [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_REACTORS)))]
+    pub reactors: Option<u16>,
+
+    /// How the system is asked for I/O: auto, uring (io_uring) or posix (epoll and threads)
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: BackendChoice,
+
+    /// Where state is kept [default: /var/lib/scst if writable, else $XDG_STATE_HOME/scst or ~/.local/state/scst]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Most memory for command buffers, in bytes (suffixes k, M, G) [default: 256M for each reactor]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_cmd_mem: Option<u64>,
+
+    /// What to log: a level (error, warn, info, debug, trace) or a filter such as scst_target_iscsi=debug
+    /// [default: $RUST_LOG, else info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// The most reactors: more than any machine has processors for.
+pub const MAX_REACTORS: u16 = 256;
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let normal = value::check(Kind::Bytes, text).map_err(|expected| format!("expected: {expected}"))?;
+    match normal.parse::<u64>() {
+        Ok(n) if n >= 1 << 20 => Ok(n),
+        _ => Err("at least 1M is needed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_parse() {
+        let cli = Cli::try_parse_from([
+            "scstd",
+            "--config",
+            "/x",
+            "--iscsi-portal",
+            "127.0.0.1:1",
+            "--iscsi-portal",
+            "[::1]:2",
+            "--reactors",
+            "3",
+            "--backend",
+            "posix",
+            "--max-cmd-mem",
+            "64M",
+        ])
+        .unwrap();
+        assert_eq!(cli.iscsi_portals.len(), 2);
+        assert_eq!((cli.reactors, cli.backend, cli.max_cmd_mem), (Some(3), BackendChoice::Posix, Some(64 << 20)));
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        for arguments in [
+            &["--reactors", "0"][..],
+            &["--backend", "kqueue"],
+            &["--iscsi-portal", "localhost"],
+            &["--max-cmd-mem", "1k"],
+            &["--config", "a", "--check", "b"],
+        ] {
+            assert!(Cli::try_parse_from(["scstd"].iter().chain(arguments)).is_err(), "{arguments:?}");
+        }
+    }
+}

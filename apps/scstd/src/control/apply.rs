@@ -1,0 +1,191 @@
+//! Applying a difference: devices first, then one snapshot for each target, then what goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use scst_config::difference::Change;
+use scst_config::{Configuration, Device, difference};
+use scst_core::ids::{DeviceId, ReactorId};
+
+use super::snapshot::driver_is_enabled;
+use super::{Control, OpenDevice};
+use crate::disk::Disk;
+use crate::reactor_loop::Request;
+
+/// What became of a difference.
+pub(super) struct Outcome {
+    /// What was done, for the log.
+    pub(super) done: Vec<String>,
+    /// What could not be done; the old state of that object stays.
+    pub(super) failed: Vec<String>,
+    /// Whether all wanted addresses are listened on.
+    pub(super) listening: Result<()>,
+}
+
+impl Control {
+    /// Takes all steps from what is applied to `wanted`. Each object changes wholly or not at all.
+    pub(super) fn apply(&mut self, wanted: &Configuration) -> Outcome {
+        let mut outcome = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
+        let mut touched = BTreeSet::new();
+        let mut replaced = Vec::new();
+        let changes = difference(&self.applied, wanted);
+        // A target waits for its devices; so the steps of each object come from the whole list, in phases.
+        for change in &changes {
+            match self.device_step(change, &mut replaced) {
+                Ok(()) => {}
+                Err(error) => {
+                    outcome.failed.push(format!("{change}: {error:#}"));
+                    continue;
+                }
+            }
+            match change {
+                Change::AddDevice { name, .. } | Change::ReplaceDevice { name, .. } => {
+                    self.users_of(name, wanted, &mut touched)
+                }
+                Change::AddTarget { name, .. } | Change::Target { name, .. } => drop(touched.insert(name.clone())),
+                Change::SetDriver { driver, name: "enabled", .. } => {
+                    let targets = wanted.drivers.get(driver).into_iter().flat_map(|d| d.targets.keys());
+                    touched.extend(targets.cloned());
+                }
+                _ => {}
+            }
+            self.applied.apply(change);
+            outcome.done.push(change.to_string());
+        }
+        touched.extend(self.numbers.displaced(&self.applied));
+        self.settings(&mut outcome);
+        for name in touched {
+            self.send_target(&name, &mut outcome);
+        }
+        let gone = changes.iter().filter_map(|c| match c {
+            Change::RemoveTarget { name, .. } => Some(name),
+            _ => None,
+        });
+        for name in gone {
+            if let Some(id) = self.numbers.forget_target(name) {
+                self.ask_all("remove a target", || Request::RemoveTarget(id));
+            }
+        }
+        for device in replaced {
+            self.retire(device);
+        }
+        outcome.listening = self.listen();
+        outcome
+    }
+
+    /// Opens what must be opened. What a replaced or removed device leaves behind goes to `replaced`: its LUNs are
+    /// still mapped until the targets have their new snapshots.
+    fn device_step(&mut self, change: &Change, replaced: &mut Vec<OpenDevice>) -> Result<()> {
+        match change {
+            Change::AddDevice { name, device } | Change::ReplaceDevice { name, device, .. } => {
+                let opened = self.open(name, device)?;
+                replaced.extend(self.devices.insert(name.clone(), opened));
+            }
+            Change::RemoveDevice { name } => replaced.extend(self.devices.remove(name)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Opens a device and makes it known to every reactor.
+    fn open(&mut self, name: &str, device: &Device) -> Result<OpenDevice> {
+        let disk = Disk::open(name, device, &self.applied.globals)?;
+        let id = self.numbers.device();
+        let source = disk.source();
+        self.ask_all("add a device", || Request::AddDevice { id, device: Arc::clone(&source) });
+        Ok(OpenDevice { id, disk })
+    }
+
+    /// A device that no target maps any more: it goes when its last command has ended.
+    fn retire(&mut self, device: OpenDevice) {
+        let id = device.id;
+        self.leaving.insert(id, (device.disk, usize::from(self.reactors.count())));
+        self.ask_all("remove a device", || Request::RemoveDevice(id));
+    }
+
+    /// Targets that map a device.
+    fn users_of(&self, device: &str, wanted: &Configuration, out: &mut BTreeSet<String>) {
+        for (name, target) in wanted.drivers.values().flat_map(|d| &d.targets) {
+            if target.all_luns().any(|lun| lun.device == device) {
+                out.insert(name.clone());
+            }
+        }
+    }
+
+    /// Settings of the iSCSI driver come before the targets they are for.
+    fn settings(&mut self, outcome: &mut Outcome) {
+        match self.numbers.iscsi_config(&self.applied) {
+            Ok(mut config) => {
+                config.portals.clone_from(&self.portals);
+                let config = Arc::new(config);
+                self.ask_all("configure iSCSI", || Request::Configure(Arc::clone(&config)));
+            }
+            Err(error) => outcome.failed.push(format!("iSCSI settings: {error:#}")),
+        }
+    }
+
+    fn send_target(&mut self, name: &str, outcome: &mut Outcome) {
+        let Some(target) = self.applied.drivers.values().find_map(|d| d.targets.get(name)) else { return };
+        let missing: BTreeSet<&String> =
+            target.all_luns().map(|l| &l.device).filter(|d| !self.devices.contains_key(*d)).collect();
+        for device in missing {
+            outcome.failed.push(format!("target {name}: its LUNs of device {device} are left out, it is not open"));
+        }
+        let devices = &self.devices;
+        let config = self.numbers.target_config(name, target, &self.applied, |d| devices.get(d).map(|open| open.id));
+        let config = Arc::new(config);
+        self.ask_all("set a target", || Request::SetTarget(Arc::clone(&config)));
+    }
+
+    /// Listens on the wanted addresses once the driver is enabled. Listening goes on until the daemon stops: a target
+    /// that is not enabled is not shown.
+    fn listen(&mut self) -> Result<()> {
+        if !driver_is_enabled(&self.applied) || self.wanted_portals.is_empty() {
+            return Ok(());
+        }
+        for address in std::mem::take(&mut self.wanted_portals) {
+            let next = ReactorId((self.portals.len() % usize::from(self.reactors.count())) as u16);
+            let bound = self
+                .ask_to_listen(next, address)
+                .with_context(|| format!("cannot listen on {address}; choose another address with --iscsi-portal"))?;
+            tracing::info!("listening on {bound}");
+            self.portals.push(bound);
+        }
+        let mut ignored = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
+        self.settings(&mut ignored);
+        Ok(())
+    }
+
+    /// Reads the size of every backing file again.
+    pub(super) fn resynchronise(&mut self) {
+        let mut changed = Vec::new();
+        for open in self.devices.values() {
+            match open.disk.resynchronise() {
+                Ok(change) => changed.extend(change.map(|c| (open.id, c))),
+                Err(error) => tracing::warn!(device = open.disk.name(), "its size cannot be read: {error:#}"),
+            }
+        }
+        for (device, change) in changed {
+            self.spread(device, change);
+        }
+    }
+
+    /// Looks whether files that were away are back.
+    pub(super) fn look_for_files(&mut self) {
+        let away = self.devices.values().filter(|open| !open.disk.is_online());
+        let back: Vec<_> = away.filter_map(|open| Some((open.id, open.disk.poll()?))).collect();
+        for (device, change) in back {
+            self.spread(device, change);
+        }
+    }
+
+    /// Every initiator hears of a change, and every reactor takes the file as it is now. In this order: a disk that is
+    /// ready again must not serve anybody who has not been told.
+    fn spread(&mut self, device: DeviceId, change: scst_handler_vdisk::Change) {
+        self.ask_all("report a change", || Request::Attention { device, asc: change.attention });
+        if change.reopened {
+            self.ask_all("open a file again", || Request::RefreshDevice(device));
+        }
+    }
+}

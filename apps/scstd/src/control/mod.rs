@@ -1,0 +1,223 @@
+//! The control thread: holds the applied configuration, changes it, stops the daemon.
+//!
+//! It is the only one that opens files and waits. Reactors get immutable snapshots and answer every request; an answer
+//! that does not come within 10 s is logged and the rest goes on, so one stuck device never holds up the others.
+
+mod apply;
+mod reactors;
+pub mod reload;
+mod snapshot;
+mod stop;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use scst_config::Configuration;
+use scst_core::ids::{DeviceId, ReactorId};
+
+use crate::disk::Disk;
+use crate::notify;
+use crate::reactor_loop::{Report, ReportKind};
+use crate::reactors::Reactors;
+use crate::signals::Signal;
+
+use snapshot::Numbers;
+
+/// How long a reactor may take to answer a request of the control plane.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often disks are asked whether their file is there, and missing files looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the control thread waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// A signal.
+    Signal(Signal),
+    /// A reactor says something.
+    Report(Report),
+}
+
+impl From<Report> for Event {
+    fn from(report: Report) -> Self {
+        Self::Report(report)
+    }
+}
+
+/// Why the daemon ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was asked to, and everything is on disk.
+    Clean,
+    /// A reactor broke, or something could not be flushed; the log says what.
+    Broken,
+}
+
+/// A device that reactors know.
+#[derive(Debug)]
+struct OpenDevice {
+    id: DeviceId,
+    disk: Disk,
+}
+
+/// The control plane.
+#[derive(Debug)]
+pub struct Control {
+    /// Where the configuration comes from; None for the embedded default.
+    config_file: Option<PathBuf>,
+    applied: Configuration,
+    devices: BTreeMap<String, OpenDevice>,
+    /// Devices on their way out: how many reactors still have something of them.
+    leaving: BTreeMap<DeviceId, (Disk, usize)>,
+    numbers: Numbers,
+    reactors: Reactors,
+    events: Receiver<Event>,
+    /// Events that came while an answer was awaited.
+    pending: VecDeque<Event>,
+    next_ticket: u64,
+    /// Addresses to listen on as soon as the driver is enabled.
+    wanted_portals: Vec<SocketAddr>,
+    /// Addresses in use.
+    portals: Vec<SocketAddr>,
+    /// Reactors whose loop has ended.
+    ended: BTreeSet<ReactorId>,
+}
+
+impl Control {
+    /// A control plane over running reactors, with nothing configured.
+    pub fn new(
+        reactors: Reactors,
+        events: Receiver<Event>,
+        config_file: Option<PathBuf>,
+        portals: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            config_file,
+            applied: Configuration::default(),
+            devices: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            numbers: Numbers::default(),
+            reactors,
+            events,
+            pending: VecDeque::new(),
+            next_ticket: 0,
+            wanted_portals: portals,
+            portals: Vec::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    /// Addresses in use.
+    pub fn portals(&self) -> &[SocketAddr] {
+        &self.portals
+    }
+
+    /// What is applied.
+    pub fn applied(&self) -> &Configuration {
+        &self.applied
+    }
+
+    /// Applies the first configuration. Devices that cannot be opened are left out, with an error in the log.
+    ///
+    /// # Errors
+    /// An address cannot be listened on.
+    pub fn start(&mut self, configuration: &Configuration) -> Result<()> {
+        let outcome = self.apply(configuration);
+        outcome.listening?;
+        for message in outcome.failed {
+            tracing::error!("{message}");
+        }
+        notify::ready(&self.status());
+        Ok(())
+    }
+
+    /// Serves until it is asked to stop.
+    pub fn run(mut self) -> End {
+        let watchdog = notify::watchdog_interval();
+        let mut alive = Instant::now();
+        let mut looked = Instant::now();
+        loop {
+            let until_watchdog = watchdog.map(|w| w.saturating_sub(alive.elapsed()));
+            let until_look = (!self.devices.is_empty()).then(|| LOOK.saturating_sub(looked.elapsed()));
+            match self.next_event([until_watchdog, until_look].into_iter().flatten().min()) {
+                Some(Event::Signal(Signal::Stop)) => return self.stop(),
+                Some(Event::Signal(Signal::Reload)) => self.reload(),
+                Some(Event::Report(report)) => self.report(report),
+                None => {}
+            }
+            if !self.ended.is_empty() {
+                return self.stop();
+            }
+            if looked.elapsed() >= LOOK {
+                self.look_for_files();
+                looked = Instant::now();
+            }
+            if watchdog.is_some_and(|w| alive.elapsed() >= w) {
+                alive = Instant::now();
+                // A reactor that hangs must look like a daemon that hangs.
+                if self.all_answer() {
+                    notify::watchdog();
+                }
+            }
+        }
+    }
+
+    /// The next event, at most after a time.
+    fn next_event(&mut self, within: Option<Duration>) -> Option<Event> {
+        if let Some(event) = self.pending.pop_front() {
+            return Some(event);
+        }
+        self.receive(within)
+    }
+
+    fn receive(&self, within: Option<Duration>) -> Option<Event> {
+        let received = match within {
+            Some(within) => self.events.recv_timeout(within),
+            None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match received {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Every sender is gone: the signal thread and all reactors. There is nothing left to serve.
+            Err(RecvTimeoutError::Disconnected) => Some(Event::Signal(Signal::Stop)),
+        }
+    }
+
+    /// A report that nobody is waiting for.
+    fn report(&mut self, report: Report) {
+        match report.kind {
+            ReportKind::DeviceRemoved(device) => self.device_left(device),
+            ReportKind::Ended(result) => {
+                if let Err(error) = result {
+                    tracing::error!(reactor = report.reactor.0, "a reactor has failed: {error}; the daemon stops");
+                }
+                self.ended.insert(report.reactor);
+            }
+            // An answer that came too late, or the last initiator that left while stopping.
+            ReportKind::Done { .. } | ReportKind::Idle => {}
+        }
+    }
+
+    fn device_left(&mut self, device: DeviceId) {
+        let Some((_, reactors)) = self.leaving.get_mut(&device) else { return };
+        *reactors -= 1;
+        if *reactors > 0 {
+            return;
+        }
+        if let Some((disk, _)) = self.leaving.remove(&device)
+            && let Err(error) = disk.flush()
+        {
+            tracing::error!("data may be lost: {error:#}");
+        }
+    }
+
+    /// One line for the service manager.
+    fn status(&self) -> String {
+        let targets: usize = self.applied.drivers.values().map(|d| d.targets.len()).sum();
+        let portals: Vec<String> = self.portals.iter().map(ToString::to_string).collect();
+        format!("{} devices, {targets} targets, portals {}", self.devices.len(), portals.join(" "))
+    }
+}

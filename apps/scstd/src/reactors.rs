@@ -1,0 +1,179 @@
+//! Threads: one for each reactor, with its mailbox, and what the control plane holds of them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use scst_core::engine::Limits;
+use scst_core::ids::ReactorId;
+use scst_mem::{BufferPool, PoolConfig};
+use scst_reactor::backend::Backend;
+use scst_reactor::mailbox::{Mailbox, Sender, Undelivered, mailbox};
+use scst_reactor::{AnyBackend, BackendChoice, ReactorConfig, process};
+use scst_target_iscsi::{IscsiConfig, IscsiTarget, Registry};
+
+use crate::reactor_loop::{Inbound, Place, Post, ReactorLoop, Report, ReportKind};
+
+/// Messages that fit into one reactor's mailbox.
+const MAILBOX: usize = 4096;
+
+/// How to start reactors.
+#[derive(Clone, Copy, Debug)]
+pub struct ReactorOptions {
+    /// How many.
+    pub reactors: u16,
+    /// With which back-end.
+    pub backend: BackendChoice,
+    /// Command buffers of all of them together; None: 256 MiB each.
+    pub max_cmd_mem: Option<u64>,
+    /// Bounds of each engine.
+    pub limits: Limits,
+}
+
+/// All reactors.
+#[derive(Debug)]
+pub struct Reactors {
+    /// Mail for each.
+    pub mail: Vec<Sender<Inbound>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Name of the back-end in use.
+    pub backend: &'static str,
+}
+
+/// Post between threads.
+pub struct ThreadPost<R> {
+    inbox: Mailbox<Inbound>,
+    peers: Vec<Sender<Inbound>>,
+    reports: R,
+}
+
+impl<R: FnMut(Report)> Post for ThreadPost<R> {
+    fn take(&mut self) -> Option<Inbound> {
+        self.inbox.take()
+    }
+
+    fn send(&mut self, to: ReactorId, message: Inbound) -> Result<(), Undelivered<Inbound>> {
+        match self.peers.get(usize::from(to.0)) {
+            Some(peer) => peer.send(message),
+            None => Err(Undelivered::Closed(message)),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        (self.reports)(report);
+    }
+}
+
+impl<R> ThreadPost<R> {
+    /// A post for one of several reactors.
+    pub fn new(inbox: Mailbox<Inbound>, peers: Vec<Sender<Inbound>>, reports: R) -> Self {
+        Self { inbox, peers, reports }
+    }
+}
+
+/// Opens one back-end with its buffers for each reactor.
+///
+/// # Errors
+/// No back-end can be opened.
+pub fn open_backends(options: &ReactorOptions) -> Result<Vec<(AnyBackend, BufferPool)>> {
+    let mut pool = PoolConfig::default();
+    if let Some(total) = options.max_cmd_mem {
+        pool.budget = total / u64::from(options.reactors.max(1));
+        pool.arena_bytes = pool.arena_bytes.min(u32::try_from(pool.budget).unwrap_or(u32::MAX));
+    }
+    (0..options.reactors)
+        .map(|_| {
+            let pool = BufferPool::new(pool);
+            let config = ReactorConfig::new(Arc::clone(pool.arenas()));
+            let backend = scst_reactor::open(options.backend, &config)?;
+            Ok((backend, pool))
+        })
+        .collect()
+}
+
+/// The processors to pin reactors to: with one reactor for each, a thread that moves only loses its caches. With fewer
+/// or more, the scheduler knows better.
+fn one_for_each(reactors: u16) -> Vec<usize> {
+    match process::processors() {
+        Ok(all) if all.len() == usize::from(reactors) => all,
+        _ => Vec::new(),
+    }
+}
+
+fn pin(processor: usize) {
+    if let Err(error) = process::pin_thread(processor) {
+        tracing::debug!("a reactor is not pinned to processor {processor}: {error}");
+    }
+}
+
+/// Tells the control plane when a reactor's thread panics: the daemon must not go on half dead.
+struct PanicReport<E: From<Report>> {
+    reactor: ReactorId,
+    reports: mpsc::Sender<E>,
+}
+
+impl<E: From<Report>> Drop for PanicReport<E> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let kind = ReportKind::Ended(Err(io::Error::other("it has panicked")));
+            drop(self.reports.send(E::from(Report { reactor: self.reactor, kind })));
+        }
+    }
+}
+
+impl Reactors {
+    /// Starts all threads. Reports go to `reports` of the event type `E`.
+    ///
+    /// # Errors
+    /// A back-end cannot be opened or a thread not be started.
+    pub fn start<E>(options: &ReactorOptions, reports: &mpsc::Sender<E>) -> Result<Self>
+    where
+        E: From<Report> + Send + 'static,
+    {
+        let backends = open_backends(options)?;
+        let name = backends.first().map_or("none", |(backend, _)| backend.name());
+        let boxes: Vec<_> = backends.iter().map(|(backend, _)| mailbox(MAILBOX, backend.waker())).collect();
+        let (mail, inboxes): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
+        let registry = Registry::new(options.reactors);
+        let processors = one_for_each(options.reactors);
+        let mut threads = Vec::new();
+        for (number, ((backend, pool), inbox)) in (0_u16..).zip(backends.into_iter().zip(inboxes)) {
+            let place = Place { reactor: ReactorId(number), reactors: options.reactors };
+            let reports = reports.clone();
+            let config = Arc::new(IscsiConfig::default());
+            let driver = IscsiTarget::new(place.reactor, registry.clone(), config, IscsiTarget::os_entropy());
+            let limits = options.limits;
+            let processor = processors.get(usize::from(number)).copied();
+            let guard = PanicReport { reactor: place.reactor, reports: reports.clone() };
+            let post = ThreadPost::new(inbox, mail.clone(), move |report: Report| {
+                // Nobody listens only when the daemon is ending.
+                drop(reports.send(E::from(report)));
+            });
+            let thread = thread::Builder::new().name(format!("reactor-{number}"));
+            let thread = thread
+                .spawn(move || {
+                    let _guard = guard;
+                    if let Some(processor) = processor {
+                        pin(processor);
+                    }
+                    ReactorLoop::new(place, limits, backend, pool, driver, post).run();
+                })
+                .context("cannot start a reactor thread")?;
+            threads.push(thread);
+        }
+        Ok(Self { mail, threads, backend: name })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        self.mail.len() as u16
+    }
+
+    /// Waits for the threads, whose loops have ended. False when one of them panicked.
+    pub fn join(&mut self) -> bool {
+        let ends: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        ends.iter().all(Result::is_ok)
+    }
+}

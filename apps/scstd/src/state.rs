@@ -1,0 +1,146 @@
+//! The state directory, and what is exported when nobody says what: one sparse file.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Where a system installation keeps its state.
+const SYSTEM: &str = "/var/lib/scst";
+/// Size of the file that is exported by default.
+pub const DEFAULT_DISK_BYTES: u64 = 1 << 30;
+/// Name of the target that is exported by default.
+pub const DEFAULT_TARGET: &str = "iqn.2026-01.local.scst:disk1";
+/// Where the default export listens.
+pub const DEFAULT_EXPORT_PORTAL: &str = "127.0.0.1:3260";
+
+/// Finds the state directory and makes it.
+///
+/// # Errors
+/// It cannot be made, or nothing says where it should be.
+pub fn directory(chosen: Option<&Path>) -> Result<PathBuf> {
+    if let Some(directory) = chosen {
+        fs::create_dir_all(directory).with_context(|| {
+            format!("cannot make the state directory {}; choose another with --state-dir", directory.display())
+        })?;
+        return Ok(directory.to_owned());
+    }
+    if fs::create_dir_all(SYSTEM).is_ok() && is_writable(Path::new(SYSTEM)) {
+        return Ok(PathBuf::from(SYSTEM));
+    }
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let Some(base) = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".local/state"))) else {
+        bail!("{SYSTEM} is not writable and neither XDG_STATE_HOME nor HOME is set; name a directory with --state-dir");
+    };
+    let directory = base.join("scst");
+    fs::create_dir_all(&directory).with_context(|| {
+        format!("cannot make the state directory {}; choose one with --state-dir", directory.display())
+    })?;
+    Ok(directory)
+}
+
+/// Whether a file can be made there. Asking is the only answer that counts for every kind of permission.
+fn is_writable(directory: &Path) -> bool {
+    let probe = directory.join(format!(".probe.{}", std::process::id()));
+    let made = OpenOptions::new().write(true).create_new(true).open(&probe).is_ok();
+    made && fs::remove_file(&probe).is_ok()
+}
+
+/// Makes the default disk, if it is not there yet, and gives the configuration that exports it.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn default_export(directory: &Path) -> Result<String> {
+    let disk = directory.join("disk1.img");
+    if !disk.exists() {
+        let context = || format!("cannot make {}; choose another directory with --state-dir", disk.display());
+        let file = OpenOptions::new().write(true).create_new(true).open(&disk).with_context(context)?;
+        file.set_len(DEFAULT_DISK_BYTES).with_context(context)?;
+    }
+    let disk = fs::canonicalize(&disk)?;
+    let Some(disk) = disk.to_str() else {
+        bail!("the path {} is not UTF-8; choose another directory with --state-dir", disk.display());
+    };
+    let mut configuration = scst_config::Configuration::default();
+    let mut device = scst_config::Device::new(scst_config::HandlerKind::VdiskFileio);
+    for (name, value) in [("filename", disk), ("thin_provisioned", "1"), ("rotational", "0")] {
+        device
+            .attributes
+            .set(name, value)
+            .map_err(|expected| anyhow::anyhow!("{name} {value:?}: expected {expected}"))?;
+    }
+    configuration.devices.insert("disk1".to_owned(), device);
+    let kind = scst_config::DriverKind::Iscsi;
+    let mut target = scst_config::Target::new(kind);
+    target.luns.insert(0, scst_config::Lun { device: "disk1".to_owned(), read_only: false });
+    let mut driver = scst_config::Driver::new(kind);
+    for attributes in [&mut target.attributes, &mut driver.attributes] {
+        attributes.set("enabled", "1").map_err(|expected| anyhow::anyhow!("enabled: expected {expected}"))?;
+    }
+    driver.targets.insert(DEFAULT_TARGET.to_owned(), target);
+    configuration.drivers.insert(kind, driver);
+    Ok(configuration.to_string())
+}
+
+/// How to connect to the default export.
+pub fn how_to_connect(disk: &Path, portal: SocketAddr) -> String {
+    let (ip, port) = (portal.ip(), portal.port());
+    // Tools want an address to go to, not "all addresses".
+    let host = match ip {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+    };
+    let target = DEFAULT_TARGET;
+    format!(
+        "\
+scstd exports {} as an iSCSI disk.
+
+  portal  {host}:{port}
+  target  {target}, LUN 0
+
+From Linux, as root, with open-iscsi (the disk appears in lsblk):
+  iscsiadm -m discovery -t sendtargets -p {host}:{port}
+  iscsiadm -m node -T {target} -p {host}:{port} --login
+  iscsiadm -m node -T {target} -p {host}:{port} --logout
+
+Without root:
+  iscsi-ls -s iscsi://{host}:{port}
+  qemu-img info iscsi://{host}:{port}/{target}/0
+  qemu-img convert -n -O raw some-image.qcow2 iscsi://{host}:{port}/{target}/0
+
+For disks of your own: scstd --config FILE; see scst.conf(5) and examples/. Stop with Ctrl-C.
+",
+        disk.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_export_is_a_valid_configuration_and_keeps_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = default_export(directory.path()).unwrap();
+        let parsed = scst_config::parse("default", text.as_bytes()).unwrap();
+        assert_eq!(parsed.warnings, []);
+        let disk = directory.path().join("disk1.img");
+        assert_eq!(fs::metadata(&disk).unwrap().len(), 1 << 30);
+        fs::write(&disk, b"mine").unwrap();
+        assert_eq!(default_export(directory.path()).unwrap(), text);
+        assert_eq!(fs::read(&disk).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn the_printed_commands_name_portal_and_target() {
+        let text = how_to_connect(Path::new("/d"), "127.0.0.1:3260".parse().unwrap());
+        assert!(text.contains("\n  iscsiadm -m discovery -t sendtargets -p 127.0.0.1:3260\n"), "{text}");
+        assert!(text.contains("\n  iscsi-ls -s iscsi://127.0.0.1:3260\n"), "{text}");
+        let text = how_to_connect(Path::new("/d"), "[::1]:3260".parse().unwrap());
+        assert!(text.contains("qemu-img info iscsi://[::1]:3260/iqn.2026-01.local.scst:disk1/0"), "{text}");
+        assert!(how_to_connect(Path::new("/d"), "[::]:1".parse().unwrap()).contains("-p 127.0.0.1:1"));
+    }
+}

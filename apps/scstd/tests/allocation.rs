@@ -1,0 +1,152 @@
+//! In the steady state a READ or a WRITE allocates nothing: every allocation of the process is counted, but those of the
+//! test's own thread, which plays the initiator.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use scst_config::{Configuration, parse};
+use scst_core::config::{LunEntry, LunMap, TargetConfig};
+use scst_core::engine::Limits;
+use scst_core::ids::{DeviceId, ReactorId, TargetId};
+use scst_mem::{BufferPool, PoolConfig};
+use scst_reactor::mailbox::{Sender, mailbox};
+use scst_reactor::{BackendChoice, ReactorConfig, backend::Backend};
+use scst_target_iscsi::{IscsiConfig, IscsiTarget, Registry};
+use scst_testkit::allocations::{Counting, allocations, exempt_this_thread};
+use scst_testkit::{Command, Initiator, LoginConfig};
+use scstd::disk::Disk;
+use scstd::reactor_loop::{Inbound, Place, ReactorLoop, Report, ReportKind, Request};
+use scstd::reactors::ThreadPost;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const TARGET: &str = "iqn.2026-01.example:target";
+/// Commands before counting: pools, queues and tables reach the size that they keep.
+const WARM_UP: usize = 300;
+/// Commands that are counted.
+const COUNTED: usize = 1000;
+/// Rounds of which one has to be without any allocation.
+const ROUNDS: usize = 5;
+/// Commands in flight.
+const DEPTH: usize = 8;
+
+/// One reactor with one disk as LUN 0, run by the daemon's own loop on a thread.
+struct Reactor {
+    mail: Sender<Inbound>,
+    reports: Receiver<Report>,
+    thread: thread::JoinHandle<()>,
+    portal: SocketAddr,
+}
+
+impl Reactor {
+    fn start(choice: BackendChoice, disk: &Path) -> Option<Self> {
+        let pool = BufferPool::new(PoolConfig { budget: 64 << 20, ..PoolConfig::default() });
+        let backend = scst_reactor::open(choice, &ReactorConfig::new(Arc::clone(pool.arenas()))).ok()?;
+        let (mail, inbox) = mailbox(64, backend.waker());
+        let (reports_to, reports) = mpsc::channel();
+        let post = ThreadPost::new(inbox, vec![mail.clone()], move |report: Report| drop(reports_to.send(report)));
+        let place = Place { reactor: ReactorId(0), reactors: 1 };
+        let driver = IscsiTarget::new(
+            place.reactor,
+            Registry::new(1),
+            Arc::new(IscsiConfig::default()),
+            IscsiTarget::os_entropy(),
+        );
+        let thread = thread::spawn(move || {
+            ReactorLoop::new(place, Limits::default(), backend, pool, driver, post).run();
+        });
+        let mut reactor = Self { mail, reports, thread, portal: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let text = format!("HANDLER vdisk_fileio {{\n DEVICE disk1 {{\n filename \"{}\"\n }}\n}}\n", disk.display());
+        let configuration: Configuration = parse("test", text.as_bytes()).unwrap().configuration;
+        let disk = Disk::open("disk1", &configuration.devices["disk1"], &configuration.globals).unwrap();
+        let device = DeviceId(0);
+        reactor.ask(Request::AddDevice { id: device, device: disk.source() });
+        let luns = Arc::new(LunMap::new([LunEntry { lun: 0, device, read_only: false }]));
+        reactor.ask(Request::SetTarget(Arc::new(TargetConfig {
+            id: TargetId(0),
+            name: TARGET.to_owned(),
+            enabled: true,
+            relative_port: 1,
+            addressing: Default::default(),
+            luns,
+            groups: Vec::new(),
+        })));
+        reactor.portal = reactor.ask(Request::Listen(reactor.portal)).unwrap();
+        Some(reactor)
+    }
+
+    fn ask(&self, request: Request) -> Option<SocketAddr> {
+        assert!(self.mail.send(Inbound::Control { ticket: 1, request }).is_ok());
+        match self.reports.recv().unwrap().kind {
+            ReportKind::Done { result, .. } => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(self) {
+        self.ask(Request::End);
+        self.thread.join().unwrap();
+    }
+}
+
+/// `count` commands, `DEPTH` in flight, made by `make` from their number.
+fn load(host: &mut Initiator, count: usize, make: impl Fn(u64) -> Command) {
+    let mut sent = 0;
+    let mut done = 0;
+    while done < count {
+        while sent < count && sent - done < DEPTH {
+            host.submit(make(sent as u64)).unwrap();
+            sent += 1;
+        }
+        assert!(host.wait_any().unwrap().is_good());
+        done += 1;
+    }
+}
+
+/// What is allocated for a command shows in every round; a queue that reaches a new high-water mark by chance of timing
+/// does not.
+fn measure(name: &str, host: &mut Initiator, make: impl Fn(u64) -> Command) {
+    load(host, WARM_UP, &make);
+    let mut rounds = (0..ROUNDS).map(|_| {
+        let before = allocations();
+        load(host, COUNTED, &make);
+        allocations() - before
+    });
+    let mut seen = Vec::new();
+    while seen.last() != Some(&0) {
+        let Some(round) = rounds.next() else {
+            panic!("{name}: allocations in {COUNTED} commands, by round: {seen:?}")
+        };
+        seen.push(round);
+    }
+}
+
+#[test]
+fn read_and_write_allocate_nothing() {
+    exempt_this_thread();
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk1.img");
+    std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let mut measured = 0;
+    for choice in [BackendChoice::Posix, BackendChoice::Uring] {
+        let Some(reactor) = Reactor::start(choice, &disk) else { continue };
+        let mut host =
+            Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
+        host.clear_unit_attentions(0).unwrap();
+        for blocks in [8_u32, 128, 1024] {
+            let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
+            let data = vec![0x5a; blocks as usize * 512];
+            let name = |what| format!("{choice:?} {what} of {blocks} blocks");
+            measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
+            measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
+        }
+        drop(host);
+        reactor.end();
+        measured += 1;
+    }
+    assert!(measured >= 1, "no back-end could be opened");
+}

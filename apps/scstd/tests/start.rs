@@ -1,0 +1,134 @@
+//! Starting: the embedded default, `--check`, and what is said when it cannot start.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use scst_testkit::{Initiator, LoginConfig, free_portal};
+
+fn scstd() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_scstd"))
+}
+
+fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn without_a_configuration_a_disk_is_exported_and_the_commands_are_printed() {
+    let state = tempfile::tempdir().unwrap();
+    let portal = free_portal().unwrap();
+    let mut command = scstd();
+    command.arg("--state-dir").arg(state.path()).args(["--iscsi-portal", &portal.to_string(), "--reactors", "1"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut running = Running(child);
+    let mut printed = Vec::new();
+    for line in stdout.lines() {
+        printed.push(line.unwrap());
+        if printed.last().is_some_and(|l| l.contains("Stop with Ctrl-C")) {
+            break;
+        }
+    }
+    let target = "iqn.2026-01.local.scst:disk1";
+    for wanted in [
+        format!("  iscsiadm -m discovery -t sendtargets -p {portal}"),
+        format!("  iscsiadm -m node -T {target} -p {portal} --login"),
+        format!("  iscsi-ls -s iscsi://{portal}"),
+        format!("  qemu-img info iscsi://{portal}/{target}/0"),
+    ] {
+        assert!(printed.contains(&wanted), "{wanted:?} is not in {printed:#?}");
+    }
+    let mut host = Initiator::connect(portal, LoginConfig::normal("iqn.2026-01.example:host", target)).unwrap();
+    host.clear_unit_attentions(0).unwrap();
+    let capacity = host.capacity(0).unwrap();
+    assert_eq!(capacity.blocks * u64::from(capacity.block_size), 1 << 30);
+    host.logout().unwrap();
+    let file = fs::metadata(state.path().join("disk1.img")).unwrap();
+    assert_eq!(file.len(), 1 << 30);
+
+    scst_testkit::process::send_signal(running.0.id(), "INT").unwrap();
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn check_says_good_or_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("scst.conf");
+    let name = file.display().to_string();
+    fs::write(&file, "HANDLER vdisk_nullio {\n    DEVICE n\n}\nthreads 4\n").unwrap();
+    let (code, stdout, stderr) = output(scstd().arg("--check").arg(&file));
+    assert_eq!((code, stdout.as_str()), (Some(0), format!("{name}: good: 1 devices, 0 targets\n").as_str()));
+    assert!(stderr.starts_with(&format!("{name}:4:1: warning: threads \"4\" has no effect\n")), "{stderr}");
+
+    fs::write(&file, "HANDLER vdisk_nullio {\n    DEVICE n {\n        blocksize 1000\n    }\n}\n").unwrap();
+    let (code, stdout, stderr) = output(scstd().arg("--check").arg(&file));
+    let expected = format!(
+        "{name}:3:19: error: DEVICE n: blocksize: \"1000\" is not valid\n\
+         \x20 3 |         blocksize 1000\n\
+         \x20   |                   ^^^^\n\
+         \x20 = expected: a power of two from 512 to 65536\n\
+         {name}: 1 error\n"
+    );
+    assert_eq!((code, stdout.as_str(), stderr), (Some(1), "", expected));
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut count = 0;
+    for entry in fs::read_dir(examples).unwrap() {
+        let file = entry.unwrap().path();
+        let (code, _, stderr) = output(scstd().arg("--check").arg(&file));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{}", file.display());
+        count += 1;
+    }
+    assert!(count >= 4);
+}
+
+#[test]
+fn a_wrong_file_does_not_start() {
+    let (code, _, stderr) = output(scstd().args(["--config", "/nonexistent/scst.conf"]));
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr, "scstd: cannot open /nonexistent/scst.conf: No such file or directory (os error 2)\n");
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("scst.conf");
+    fs::write(&file, "TARGET_DRIVER iscsi {\n").unwrap();
+    let (code, _, stderr) = output(scstd().arg("--config").arg(&file));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(":1:21: error: this brace is not closed before the end of the file"), "{stderr}");
+}
+
+#[test]
+fn an_address_in_use_is_named_with_the_remedy() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let portal = taken.local_addr().unwrap().to_string();
+    let state = tempfile::tempdir().unwrap();
+    let (code, _, stderr) =
+        output(scstd().arg("--state-dir").arg(state.path()).args(["--iscsi-portal", &portal, "--log", "error"]));
+    assert_eq!(code, Some(1));
+    let expected = format!("scstd: cannot listen on {portal}; choose another address with --iscsi-portal: ");
+    assert!(stderr.contains(&expected), "{stderr}");
+}
+
+#[test]
+fn wrong_options_end_with_two() {
+    assert_eq!(output(scstd().args(["--reactors", "0"])).0, Some(2));
+    let (code, _, stderr) = output(scstd().args(["--log", "a=b=c"]));
+    assert_eq!(code, Some(2));
+    assert!(stderr.starts_with("scstd: --log a=b=c: no such filter"), "{stderr}");
+}
