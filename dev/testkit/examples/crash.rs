@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let login = LoginConfig::normal("iqn.2026-01.test:crash-initiator", TARGET);
     let mut workload = Workload::new(WorkloadOptions::mixed(0, 512, BLOCKS, 21));
     for round in 0..rounds.parse::<u64>()? {
-        let mut initiator = Initiator::connect(target.portal(), login.clone())?;
+        let mut initiator = Initiator::connect(target.portal(), login.clone()).with_context(|| target.log())?;
         initiator.clear_unit_attentions(0)?;
         workload.verify_all(&mut initiator).with_context(|| format!("after {round} crashes"))?;
         let (mut commands, fatal) = (0, 1000 + 37 * round);

@@ -171,7 +171,9 @@ impl Scstd {
         process.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = process.spawn().with_context(|| format!("starting {}", self.options.binary.display()))?;
         self.child = Some(child);
+        // Not the port alone: after `kill` the listener of the process before may still be there for a moment.
         let portal = self.options.portal;
+        self.wait_for_log("listening on")?;
         self.wait_until("its portal accepts", |_| TcpStream::connect(portal).is_ok())
     }
 

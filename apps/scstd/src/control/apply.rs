@@ -1,7 +1,11 @@
 //! Applying a difference: devices first, then one snapshot for each target, then what goes.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use scst_config::difference::Change;
@@ -12,6 +16,11 @@ use super::snapshot::driver_is_enabled;
 use super::{Control, OpenDevice};
 use crate::disk::Disk;
 use crate::reactor_loop::Request;
+
+/// How long an address may be in use before that is an error.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
+/// The time between two tries.
+const LISTEN_RETRY: Duration = Duration::from_millis(50);
 
 /// What became of a difference.
 pub(super) struct Outcome {
@@ -147,7 +156,7 @@ impl Control {
         for address in std::mem::take(&mut self.wanted_portals) {
             let next = ReactorId((self.portals.len() % usize::from(self.reactors.count())) as u16);
             let bound = self
-                .ask_to_listen(next, address)
+                .listen_patiently(next, address)
                 .with_context(|| format!("cannot listen on {address}; choose another address with --iscsi-portal"))?;
             tracing::info!("listening on {bound}");
             self.portals.push(bound);
@@ -155,6 +164,24 @@ impl Control {
         let mut ignored = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
         self.settings(&mut ignored);
         Ok(())
+    }
+
+    /// Listens on one address. The kernel takes down the io_uring of a process that was killed after the process has
+    /// gone, and its listener with it: right after a crash the address may be in use for a moment.
+    fn listen_patiently(&mut self, reactor: ReactorId, address: SocketAddr) -> io::Result<SocketAddr> {
+        let deadline = Instant::now() + LISTEN_PATIENCE;
+        let mut told = false;
+        loop {
+            match self.ask_to_listen(reactor, address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::info!("{address} is in use; trying again for {LISTEN_PATIENCE:?}");
+                    }
+                    thread::sleep(LISTEN_RETRY);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Reads the size of every backing file again.
