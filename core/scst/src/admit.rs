@@ -66,6 +66,8 @@ impl Engine {
         if full {
             self.respond_status(id, overload_status(alone), fx);
         } else {
+            // Its place in the order is where it arrived, not where its buffer or its data are there.
+            self.join_task_set(id);
             self.ask_buffer(id, fx);
         }
         Ok(id)
@@ -94,24 +96,17 @@ impl Engine {
             return;
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
-        match sg {
-            None => {
-                let alone = self.is_alone(id);
-                self.respond_status(id, overload_status(alone), fx);
-            }
-            Some(sg) => {
-                command.sg = sg;
-                if command.is_aborted() {
-                    self.finish_aborted(id, fx);
-                } else if command.parsed.direction == DataDirection::ToDevice {
-                    command.state = CommandState::AwaitingData;
-                    // Its place in the order is where it arrived, not where its data are complete.
-                    self.join_task_set(id);
-                    fx.push_back(Effect::RequestData { cmd: id });
-                } else {
-                    self.enter_task_set(id, fx);
-                }
-            }
+        command.sg = sg.unwrap_or_default();
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+        } else if sg.is_none() {
+            let alone = self.is_alone(id);
+            self.respond_status(id, overload_status(alone), fx);
+        } else if command.parsed.direction == DataDirection::ToDevice {
+            command.state = CommandState::AwaitingData;
+            fx.push_back(Effect::RequestData { cmd: id });
+        } else {
+            self.enter_task_set(id, fx);
         }
     }
 
@@ -141,7 +136,7 @@ impl Engine {
         command.marks.remove(CommandMarks::UNDELIVERED);
         match command.state {
             CommandState::Held => self.enter_task_set(id, fx),
-            CommandState::AwaitingData => self.join_task_set(id),
+            CommandState::AwaitingBuffer | CommandState::AwaitingData => self.join_task_set(id),
             _ => {}
         }
     }
@@ -184,7 +179,8 @@ fn buffer_bytes(command: &Command) -> u32 {
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators
 /// do that), lengths that differ become residuals, and data-in without room for them are all residual. Refused is what
-/// would lose data: a write that brings none, and one that must have all its data to make sense.
+/// would lose data: a write that brings none, one that must have all its data to make sense, and anything announced for
+/// both directions, which no command here has.
 fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Parsed, Option<SenseData>) {
     let Some(expected) = expected else {
         if parsed.length == 0 {
@@ -202,8 +198,13 @@ fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Pa
     if parsed.length == 0 {
         parsed.direction = DataDirection::None;
     }
-    let brings_none = parsed.direction == DataDirection::ToDevice
-        && expected.length != 0
-        && expected.direction == DataDirection::FromDevice;
-    (parsed, brings_none.then_some(WRONG_DIRECTION))
+    let contradicts = match expected.direction {
+        DataDirection::FromDevice => parsed.direction == DataDirection::ToDevice,
+        DataDirection::Bidirectional => {
+            matches!(parsed.direction, DataDirection::ToDevice | DataDirection::FromDevice)
+        }
+        DataDirection::ToDevice | DataDirection::None => false,
+    };
+    let refused = contradicts && (expected.length != 0 || expected.read_length != 0);
+    (parsed, refused.then_some(WRONG_DIRECTION))
 }

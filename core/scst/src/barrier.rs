@@ -191,7 +191,10 @@ impl Engine {
 
     /// Home: the owner is done, or has given up.
     fn released(&mut self, device: DeviceId, barrier: BarrierId, update: DeviceUpdate, fx: &mut Effects) {
-        let Some(home) = self.device_mut(device).map(|d| &mut d.home) else { return };
+        let Some(home) = self.device_mut(device).map(|d| &mut d.home) else {
+            // The device is gone here; engines that still have something of it must not wait for ever.
+            return self.post_all(Message::BarrierOpen { device, barrier, update }, fx);
+        };
         home.waiting.retain(|(id, _)| *id != barrier);
         home.active.retain(|a| a.id != barrier);
         self.post_all(Message::BarrierOpen { device, barrier, update }, fx);
@@ -226,7 +229,8 @@ impl Engine {
     fn abort_device(&mut self, device: DeviceId, by: crate::ids::NexusId, fx: &mut Effects) -> Vec<CmdId> {
         let all = self.commands_where(|c| c.device == Some(device) && c.state != CommandState::Responding);
         for &id in &all {
-            let own = self.command(id).is_some_and(|c| self.is_nexus(c.nexus, by));
+            // The same I_T nexus may see the unit under several numbers.
+            let own = by.reactor == self.config.reactor && self.command(id).is_some_and(|c| c.session == by.session);
             self.abort(id, if own { CommandMarks::empty() } else { CommandMarks::BY_OTHER }, fx);
         }
         all.into_iter().filter(|id| self.is_unfinished(*id)).collect()

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 use scst_scsi::sense::SenseFormat;
+use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};

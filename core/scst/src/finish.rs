@@ -91,7 +91,13 @@ impl Engine {
                 self.unqueue(id);
                 self.finish_aborted(id, fx);
             }
-            CommandState::Blocked | CommandState::Held => self.finish_aborted(id, fx),
+            CommandState::Held => self.finish_aborted(id, fx),
+            CommandState::Blocked => {
+                if let Some(device) = command.device.and_then(|d| self.device_mut(d)) {
+                    device.blocked.retain(|blocked| *blocked != id);
+                }
+                self.finish_aborted(id, fx);
+            }
             CommandState::AwaitingBarrier => {
                 if let Some(device) = self.command(id).and_then(|c| c.device) {
                     self.release_barrier_of(id, device, DeviceUpdate::default(), fx);

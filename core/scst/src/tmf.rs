@@ -5,7 +5,7 @@ use scst_scsi::{TaskManagementFunction, TaskManagementResponse};
 
 use crate::attention::{NEXUS_LOSS, POWER_ON};
 use crate::barrier::{BarrierOwner, Then};
-use crate::command::{CommandMarks, CommandState, NONE};
+use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, ReservationChange, TaskManagementRequest};
 use crate::handler::ControlSettings;
@@ -59,20 +59,12 @@ impl Engine {
             return Some(R::Failed);
         };
         let slot = request.lun.number().map_or(NONE, |n| session.nexus(n));
-        let about_lun = !matches!(request.function, F::TargetReset | F::ITNexusReset);
-        let Some(device) = self.nexuses.at(slot).map(|n| n.device) else {
-            return if about_lun { Some(R::IncorrectLun) } else { self.begin_wide(id, request, fx) };
-        };
+        let device = self.nexuses.at(slot).map(|n| n.device);
         match request.function {
-            F::AbortTask => self.abort_task(id, request, slot, fx),
-            F::AbortTaskSet => self.abort_nexus(id, slot, fx),
-            F::ClearTaskSet if self.device(device).is_some_and(|d| d.control.task_set_per_nexus) => {
-                self.abort_nexus(id, slot, fx)
-            }
-            F::ClearTaskSet | F::LogicalUnitReset => {
-                self.abort_unit(id, slot, device, fx);
-                None
-            }
+            F::TargetReset | F::ITNexusReset => self.begin_wide(id, request, fx),
+            F::AbortTask => self.abort_task(id, request, device.is_some(), fx),
+            F::AbortTaskSet | F::ClearTaskSet | F::LogicalUnitReset => self.abort_set(id, request, slot, device, fx),
+            _ if device.is_none() => Some(R::IncorrectLun),
             F::QueryTask => Some(self.query(|c| c.nexus == slot, request.referenced)),
             F::QueryTaskSet => {
                 let busy = self.nexuses.at(slot).is_some_and(|n| n.in_task_set > 0);
@@ -83,8 +75,44 @@ impl Engine {
                 Some(if pending { R::Succeeded } else { R::Complete })
             }
             F::ClearAca => Some(R::NotSupported),
-            F::TargetReset | F::ITNexusReset => self.begin_wide(id, request, fx),
         }
+    }
+
+    /// Whether a command was sent to the LUN of a request, on its session. The LUN may be gone or show another unit by
+    /// now; the initiator means what it has sent.
+    fn is_addressed(&self, command: &Command, request: &TaskManagementRequest) -> bool {
+        command.session == request.session
+            && self.nexuses.at(command.nexus).is_some_and(|n| Some(n.lun) == request.lun.number())
+    }
+
+    /// ABORT TASK SET, CLEAR TASK SET and LOGICAL UNIT RESET.
+    fn abort_set(
+        &mut self,
+        id: TmfId,
+        request: &TaskManagementRequest,
+        slot: u32,
+        device: Option<DeviceId>,
+        fx: &mut Effects,
+    ) -> Option<TaskManagementResponse> {
+        let whole = match request.function {
+            TaskManagementFunction::AbortTaskSet => false,
+            TaskManagementFunction::ClearTaskSet => {
+                device.and_then(|d| self.device(d)).is_some_and(|d| !d.control.task_set_per_nexus)
+            }
+            _ => device.is_some(),
+        };
+        let own = self.commands_where(|c| {
+            // What is on the unit that is there now is aborted together with what others have on it.
+            self.is_addressed(c, request) && c.state != CommandState::Responding && !(whole && c.nexus == slot)
+        });
+        if device.is_none() && own.is_empty() {
+            return Some(TaskManagementResponse::IncorrectLun);
+        }
+        self.abort_and_wait(id, own, fx);
+        if let Some(device) = device.filter(|_| whole) {
+            self.abort_unit(id, slot, device, fx);
+        }
+        None
     }
 
     /// Functions that are not about one LUN.
@@ -102,20 +130,29 @@ impl Engine {
             .unwrap_or_default();
         if request.function == TaskManagementFunction::ITNexusReset {
             for &slot in &slots {
-                self.abort_nexus(id, slot, fx);
                 if let Some(nexus) = self.nexuses.at_mut(slot) {
                     nexus.attentions.establish(NEXUS_LOSS);
                 }
                 self.release_holds(slot, fx);
             }
+            let all = self.commands_where(|c| c.session == session && c.state != CommandState::Responding);
+            self.abort_and_wait(id, all, fx);
             return None;
         }
-        let mut seen: Vec<DeviceId> = Vec::new();
-        for slot in slots {
-            let Some(device) = self.nexuses.at(slot).map(|n| n.device) else { continue };
-            seen.push(device);
+        let nexus_of = |slot: u32| self.nexuses.at(slot).map(|n| (n.device, slot));
+        let mut units: Vec<(DeviceId, u32)> = slots.into_iter().filter_map(nexus_of).collect();
+        // A unit that shows under several numbers is reset once.
+        units.sort_unstable();
+        units.dedup_by_key(|(device, _)| *device);
+        for (device, slot) in units {
             self.abort_unit(id, slot, device, fx);
         }
+        // No unit of the session's map shows these: their LUN was taken away, or never was there.
+        let strays = self.commands_where(|c| {
+            let mapped = self.nexuses.at(c.nexus).is_some_and(|n| !n.removed);
+            c.session == session && !mapped && c.state != CommandState::Responding
+        });
+        self.abort_and_wait(id, strays, fx);
         None
     }
 
@@ -123,25 +160,20 @@ impl Engine {
         &mut self,
         id: TmfId,
         request: &TaskManagementRequest,
-        slot: u32,
+        has_lun: bool,
         fx: &mut Effects,
     ) -> Option<TaskManagementResponse> {
-        let Some(cmd) = request.referenced else { return Some(TaskManagementResponse::TaskDoesNotExist) };
-        match self.command(cmd) {
-            Some(command) if command.session == request.session && command.nexus == slot => {
+        use TaskManagementResponse as R;
+        let found = request.referenced.and_then(|cmd| Some((cmd, self.command(cmd)?)));
+        match found.filter(|(_, command)| command.session == request.session) {
+            Some((cmd, command)) if self.is_addressed(command, request) => {
                 self.abort_and_wait(id, vec![cmd], fx);
                 None
             }
-            Some(command) if command.session == request.session => Some(TaskManagementResponse::Rejected),
-            _ => Some(TaskManagementResponse::TaskDoesNotExist),
+            _ if !has_lun => Some(R::IncorrectLun),
+            Some(_) => Some(R::Rejected),
+            None => Some(R::TaskDoesNotExist),
         }
-    }
-
-    /// Aborts what a nexus has on its LUN.
-    fn abort_nexus(&mut self, id: TmfId, slot: u32, fx: &mut Effects) -> Option<TaskManagementResponse> {
-        let commands = self.commands_where(|c| c.nexus == slot && c.state != CommandState::Responding);
-        self.abort_and_wait(id, commands, fx);
-        None
     }
 
     fn abort_and_wait(&mut self, id: TmfId, commands: Vec<CmdId>, fx: &mut Effects) {
@@ -162,11 +194,7 @@ impl Engine {
         self.request_barrier(BarrierOwner::Tmf(id), device, BarrierScope::Abort { by }, fx);
     }
 
-    fn query(
-        &self,
-        on_nexus: impl Fn(&crate::command::Command) -> bool,
-        referenced: Option<CmdId>,
-    ) -> TaskManagementResponse {
+    fn query(&self, on_nexus: impl Fn(&Command) -> bool, referenced: Option<CmdId>) -> TaskManagementResponse {
         let there = referenced
             .and_then(|c| self.command(c))
             .is_some_and(|c| on_nexus(c) && c.state != CommandState::Responding);

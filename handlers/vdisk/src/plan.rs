@@ -112,6 +112,11 @@ impl Plan {
         self.stages[0]
     }
 
+    /// Whether the stage under way is to be followed by one that changes the disk itself.
+    pub(crate) fn changes_the_disk(&self) -> bool {
+        matches!(self.stages[1], Some(Stage::ModeSelect | Stage::Medium(_)))
+    }
+
     /// Replaces the stage that is under way.
     pub(crate) fn replace(&mut self, stage: Stage) {
         self.stages[0] = Some(stage);

@@ -273,7 +273,9 @@ fn plan_of(
         DiskCommand::PreFetch { range, .. } => {
             let mut bytes = bytes(range);
             if range.blocks == 0 {
-                bytes.len = shared.geometry().offset(shared.geometry().blocks) - bytes.offset;
+                let geometry = shared.geometry();
+                // The capacity may have shrunk since the range was checked.
+                bytes.len = geometry.offset(geometry.blocks).saturating_sub(bytes.offset);
             }
             Plan::one(Stage::Prefetch(bytes))
         }

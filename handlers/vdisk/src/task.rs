@@ -133,7 +133,10 @@ impl Task {
                 if let Some(errno) = env.shared.flush_error() {
                     return Err(fault::outcome(Doing::Flush, errno));
                 }
-                if env.shared.disk.nv_cache || env.file.is_err() {
+                // Where the file is gone there is nothing to flush to; the disk may still be ejected or set up. A file
+                // that is only not known here yet is another matter.
+                let gone = env.file.is_err() && !env.shared.is_online() && self.plan.changes_the_disk();
+                if env.shared.disk.nv_cache || self.done > 0 || gone {
                     return Ok(Step::Done);
                 }
             }

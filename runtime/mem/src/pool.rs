@@ -11,6 +11,8 @@ use crate::buddy::{Buddy, CLASSES, PAGE_BYTES, TOP_PAGES};
 
 /// Largest class: the longest single extent.
 pub const MAX_CLASS_BYTES: u32 = PAGE_BYTES * TOP_PAGES;
+/// One part in so many of the budget is not for commands ([`BufferSource`]), only for who asks the pool itself.
+const RESERVED_FRACTION: u64 = 8;
 /// What a released buffer is filled with when poisoning is on.
 const POISON: u8 = 0xa5;
 
@@ -313,7 +315,14 @@ impl Memory for BufferPool {
 }
 
 impl BufferSource for BufferPool {
+    /// Commands leave a part of the budget to what serves them: without read-ahead and send buffers nobody could log in,
+    /// or abort them.
     fn allocate(&mut self, bytes: u32) -> Option<SgList> {
+        let reserve = self.config.budget / RESERVED_FRACTION;
+        if self.stats.in_use + u64::from(bytes) > self.config.budget - reserve {
+            self.stats.refused += 1;
+            return None;
+        }
         Self::allocate(self, bytes)
     }
 

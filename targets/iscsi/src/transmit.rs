@@ -3,13 +3,14 @@
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_mem::BufferPool;
+use scst_protocol_iscsi::error::CloseReason;
 use scst_protocol_iscsi::event::TaskHandle;
 use scst_protocol_iscsi::transmit::TransmitSink;
 use scst_reactor::backend::{Backend, MAX_SEGMENTS};
 
 use crate::connection::{Connection, Phase, Want, Why};
 use crate::ids::{Operation, Slot, token};
-use crate::limits::{SEND_HEADER_BYTES, SEND_PAYLOAD_BYTES};
+use crate::limits::{DRAIN_TIMEOUT, SEND_HEADER_BYTES, SEND_PAYLOAD_BYTES};
 use crate::session::Tasks;
 use crate::target::{Env, IscsiTarget, Shared};
 
@@ -103,10 +104,9 @@ impl IscsiTarget {
         };
         let sent = protocol.poll_transmit(state, env.now.0, &mut sink);
         if sent.close {
-            connection
-                .output
-                .close_after
-                .get_or_insert(Why::Protocol(scst_protocol_iscsi::error::CloseReason::LoggedOut));
+            connection.output.close_after.get_or_insert(Why::Protocol(CloseReason::LoggedOut));
+            // Nothing is received any more, so nothing else notices that the initiator does not take it.
+            connection.drain_deadline.get_or_insert_with(|| env.now.after(DRAIN_TIMEOUT));
         }
         if segments.is_empty() {
             debug_assert!(!sent.more, "an empty send buffer has room for any PDU");

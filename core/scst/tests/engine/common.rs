@@ -297,20 +297,18 @@ impl World {
         attribute: TaskAttribute,
         held: bool,
     ) -> (u64, CmdId) {
+        let new = new_command(session, lun, cdb, attribute);
+        let arrived = self.arrive(node, NewCommand { held, ..new });
+        self.run(node);
+        arrived
+    }
+
+    /// A command arrives, and the shard has not run yet.
+    pub(crate) fn arrive(&mut self, node: usize, new: NewCommand) -> (u64, CmdId) {
         let tag = self.next_tag;
         self.next_tag += 1;
-        let new = NewCommand {
-            session,
-            driver_tag: tag,
-            lun: Lun([0, lun, 0, 0, 0, 0, 0, 0]),
-            cdb: Cdb::new(cdb),
-            attribute,
-            expected: None,
-            held,
-        };
-        let id = self.nodes[node].shard.command(self.now, &new).unwrap();
-        self.run(node);
-        (tag, id)
+        let new = NewCommand { driver_tag: tag, ..new };
+        (tag, self.nodes[node].shard.command(self.now, &new).unwrap())
     }
 
     pub(crate) fn tmf(
@@ -382,6 +380,11 @@ impl World {
             assert_eq!(node.pool.out, 0);
         }
     }
+}
+
+pub(crate) fn new_command(session: SessionId, lun: u8, cdb: &[u8], attribute: TaskAttribute) -> NewCommand {
+    let (lun, cdb) = (Lun([0, lun, 0, 0, 0, 0, 0, 0]), Cdb::new(cdb));
+    NewCommand { session, driver_tag: 0, lun, cdb, attribute, expected: None, held: false }
 }
 
 pub(crate) fn good(tag: u64) -> Seen {

@@ -1,6 +1,6 @@
 //! SAM-5 8.6: task attributes.
 
-use crate::common::{READ_1, Seen, WRITE_1, World, good};
+use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command};
 use scst_core::handler::ControlSettings;
 use scst_core::{CommandState, engine::Limits};
 use scst_scsi::{ScsiStatus, TaskAttribute};
@@ -112,5 +112,56 @@ fn too_many_commands_get_task_set_full_and_a_lonely_one_busy() {
     w.nodes[0].pool.refuse = true;
     let (t4, _) = w.simple(0, s, &READ_1);
     w.expect(0, &[Seen::Response(t4, ScsiStatus::BUSY, None)]);
+    w.assert_clean();
+}
+
+#[test]
+fn commands_that_arrive_together_keep_their_order_with_and_without_a_buffer() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    // One receive brings both; the second needs no buffer and is ready first.
+    let (t1, a) = w.arrive(0, new_command(s, 0, &READ_1, TaskAttribute::Simple));
+    let (t2, b) = w.arrive(0, new_command(s, 0, &[0; 6], TaskAttribute::Ordered));
+    let (t3, c) = w.arrive(0, new_command(s, 0, &WRITE_1, TaskAttribute::Simple));
+    w.run(0);
+    w.expect(0, &[Seen::RequestData(t3, 512)]);
+    assert_eq!(w.executing(0), [a], "the ordered one is behind the read");
+    w.finish(0, a);
+    w.data(0, c, Ok(()));
+    assert_eq!(w.executing(0), [b]);
+    w.finish(0, b);
+    assert_eq!(w.executing(0), [c]);
+    w.finish(0, c);
+    w.expect(0, &[good(t1), good(t2), good(t3)]);
+    w.assert_clean();
+}
+
+#[test]
+fn a_held_command_that_is_delivered_before_it_has_a_buffer_takes_its_place() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let read = new_command(s, 0, &READ_1, TaskAttribute::Simple);
+    let (_, a) = w.arrive(0, scst_core::driver::NewCommand { held: true, ..read });
+    w.nodes[0].shard.deliver(w.now, a);
+    let (_, b) = w.arrive(0, new_command(s, 0, &[0; 6], TaskAttribute::Ordered));
+    w.run(0);
+    assert_eq!(w.executing(0), [a]);
+    w.finish(0, a);
+    assert_eq!(w.executing(0), [b]);
+}
+
+#[test]
+fn a_write_that_is_announced_in_both_directions_is_refused_not_forgotten() {
+    use scst_core::driver::{ExpectedTransfer, NewCommand};
+    use scst_scsi::DataDirection::Bidirectional;
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let expected = Some(ExpectedTransfer { direction: Bidirectional, length: 512, read_length: 512 });
+    for cdb in [&WRITE_1, &READ_1] {
+        let new = NewCommand { expected, ..new_command(s, 0, cdb, TaskAttribute::Simple) };
+        let (tag, _) = w.arrive(0, new);
+        w.run(0);
+        w.expect(0, &[Seen::Response(tag, ScsiStatus::CHECK_CONDITION, Some((5, 0x4900)))]);
+    }
     w.assert_clean();
 }

@@ -1,6 +1,6 @@
 //! SAM-5 clause 7, and its promise: when the answer is out, nothing of the aborted commands touches the medium.
 
-use crate::common::{READ_1, Seen, WRITE_1, World, good};
+use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
 use scst_core::event::DataError;
 use scst_core::handler::ControlSettings;
 use scst_core::{Nanos, engine::Limits};
@@ -163,4 +163,81 @@ fn queries_say_what_is_there() {
     let q2 = w.tmf(0, s, F::QueryTaskSet, None);
     let q3 = w.tmf(0, s, F::QueryAsynchronousEvent, None);
     w.expect(0, &[Seen::Tmf(q1, R::Succeeded), Seen::Tmf(q2, R::Succeeded), Seen::Tmf(q3, R::Complete)]);
+}
+
+#[test]
+fn an_aborted_command_for_which_there_is_no_buffer_ends_without_a_status() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    w.nodes[0].pool.refuse = true;
+    let (t, a) = w.arrive(0, new_command(s, 0, &READ_1, TaskAttribute::Simple));
+    let tmf = w.tmf(0, s, F::AbortTask, Some(a));
+    w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    w.assert_clean();
+}
+
+#[test]
+fn target_reset_resets_a_unit_with_two_numbers_once() {
+    let mut w = World::new(1);
+    w.set_target(target(rows(&[(0, 0, false), (1, 0, false)])));
+    let s = w.login(0, "iqn.a");
+    let tmf = w.tmf(0, s, F::TargetReset, None);
+    w.expect(0, &[Seen::Tmf(tmf, R::Complete)]);
+    assert_eq!(w.media[0].borrow().resets, 1);
+}
+
+#[test]
+fn commands_that_are_kept_out_and_aborted_leave_nothing_behind() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    // It owns the unit until the device has finished it.
+    let (_, owner) = w.simple(0, s, &[0x55; 1]);
+    assert_eq!(w.executing(0), [owner]);
+    let size = |w: &World| format!("{:?}", w.nodes[0].shard.engine()).len();
+    let round = |w: &mut World| {
+        let (t, a) = w.simple(0, s, &READ_1);
+        let tmf = w.tmf(0, s, F::AbortTask, Some(a));
+        w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    };
+    round(&mut w);
+    let before = size(&w);
+    for _ in 0..500 {
+        round(&mut w);
+    }
+    assert!(size(&w) < before + 1000, "{} bytes of state, {before} before", size(&w));
+}
+
+#[test]
+fn functions_reach_commands_that_were_sent_before_their_lun_became_another_unit() {
+    for function in [F::LogicalUnitReset, F::AbortTaskSet, F::ClearTaskSet, F::AbortTask] {
+        let mut w = World::new(1);
+        let s = w.login(0, "iqn.a");
+        let (t, a) = w.simple(0, s, &WRITE_1);
+        w.data(0, a, Ok(()));
+        w.set_target(target(rows(&[(0, 1, false)])));
+        w.nodes[0].driver.seen.clear();
+        let tmf = w.tmf(0, s, function, Some(a));
+        w.expect(0, &[]);
+        assert_eq!(w.executing(0), [a], "{function:?}: the write can still reach the medium");
+        w.finish(0, a);
+        w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+        w.assert_clean();
+    }
+}
+
+#[test]
+fn functions_reach_commands_whose_lun_is_gone() {
+    for function in [F::LogicalUnitReset, F::AbortTaskSet, F::ClearTaskSet, F::AbortTask] {
+        let mut w = World::new(1);
+        let s = w.login(0, "iqn.a");
+        let (t, a) = w.simple(0, s, &READ_1);
+        w.set_target(target(rows(&[(1, 1, false)])));
+        w.nodes[0].driver.seen.clear();
+        let tmf = w.tmf(0, s, function, Some(a));
+        w.expect(0, &[]);
+        w.finish(0, a);
+        w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+        let late = w.tmf(0, s, function, Some(a));
+        w.expect(0, &[Seen::Tmf(late, R::IncorrectLun)]);
+    }
 }

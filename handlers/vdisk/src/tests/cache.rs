@@ -1,6 +1,6 @@
 //! When data are durable, and what a failed flush means.
 
-use scst_core::handler::Outcome;
+use scst_core::handler::{Execution, Outcome};
 use scst_scsi::{Asc, SenseData, SenseKey};
 
 use super::rig::{Fault, Op, Rig, disk, file_disk, ten};
@@ -117,4 +117,15 @@ fn a_flush_that_was_cancelled_has_lost_nothing() {
     rig.faults(&[Some(Fault::Errno(libc::ECANCELED))]);
     assert_eq!(rig.run(&SYNC, &[]).sense.unwrap().key, SenseKey::ABORTED_COMMAND);
     assert_eq!(rig.run(&SYNC, &[]), Outcome::good(0));
+}
+
+#[test]
+fn of_two_flushes_side_by_side_none_is_good_when_one_has_failed() {
+    let mut rig = disk();
+    let lost = Execution::Done(Outcome::check(SenseData::new(SenseKey::MEDIUM_ERROR, Asc::WRITE_ERROR)));
+    let (a, b) = (rig.command(&SYNC, &[], None).unwrap(), rig.command(&SYNC, &[], None).unwrap());
+    assert_eq!((rig.execute(&a), rig.execute(&b)), (Execution::Pending, Execution::Pending));
+    // The kernel tells the error to the first of them only; what the second was for may be lost as well.
+    rig.faults(&[Some(Fault::Errno(libc::EIO)), None]);
+    assert_eq!((rig.complete(&a), rig.complete(&b)), (lost, lost));
 }

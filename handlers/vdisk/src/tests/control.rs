@@ -106,6 +106,11 @@ fn reopening_takes_a_failed_flush_back() {
     assert_eq!(rig.disk.poll(), None, "polling hides nothing");
     assert_eq!(rig.run(&sync, &[]).sense.unwrap().asc, Asc::WRITE_ERROR);
     assert_eq!(rig.disk.reopen().unwrap().attention, Asc::DEVICE_INTERNAL_RESET);
+    // Until the reactor knows the new file there is nothing to flush to, and that is not GOOD.
+    let becoming = Outcome::check(SenseData::not_ready(Asc::LUN_BECOMING_READY));
+    rig.ops();
+    assert_eq!((rig.run(&sync, &[]), rig.run(&[0x1b, 0, 0, 0, 0, 0], &[])), (becoming, becoming));
+    assert_eq!(rig.ops(), []);
     link.refresh(&mut files);
     assert_eq!(rig.run(&sync, &[]), Outcome::good(0));
     rig.disk.sync().unwrap();

@@ -184,3 +184,17 @@ proptest! {
         prop_assert!(whole.iter().all(Option::is_some), "the pool did not merge back");
     }
 }
+
+#[test]
+fn commands_leave_an_eighth_of_the_budget_to_others() {
+    let mut pool = BufferPool::new(PoolConfig { budget: 8 << 20, arena_bytes: 1 << 20, ..PoolConfig::default() });
+    let held: Vec<SgList> = std::iter::from_fn(|| BufferSource::allocate(&mut pool, 64 << 10)).collect();
+    assert_eq!(held.len(), 7 * 16);
+    assert_eq!(pool.statistics().refused, 1);
+    let others: Vec<SgList> = std::iter::from_fn(|| pool.allocate(4096)).collect();
+    assert_eq!(others.len(), 256);
+    for sg in held.iter().chain(&others) {
+        BufferSource::release(&mut pool, sg);
+    }
+    assert_eq!(pool.statistics().in_use, 0);
+}

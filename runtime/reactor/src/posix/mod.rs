@@ -37,6 +37,8 @@ const BELL: u64 = u64::MAX;
 
 /// The back-end.
 pub struct Posix {
+    /// First, so that it is dropped first: the threads use the arenas until they end.
+    pool: Offload,
     epoll: OwnedFd,
     bell: Arc<Doorbell>,
     arenas: Arc<Arenas>,
@@ -44,7 +46,6 @@ pub struct Posix {
     files: Slab<FileEntry>,
     /// Storage operations in flight, by the key of their job.
     ops: Slab<IoToken>,
-    pool: Offload,
     done: Vec<Done>,
     /// Range lists that are not in use.
     spare: Vec<IoVecs>,

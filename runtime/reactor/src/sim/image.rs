@@ -170,7 +170,8 @@ impl Image {
             let now = self.sector(sector);
             if let Some(pending) = self.pending.get_mut(&sector) {
                 if pending.versions.len() == VERSIONS {
-                    pending.versions.remove(0);
+                    // Write-back may make any write durable at any time.
+                    pending.durable = pending.versions.remove(0).1;
                 }
                 pending.versions.push((self.sequence, now));
             }

@@ -174,27 +174,30 @@ impl Uring {
     }
 
     /// Takes all completions off the ring and handles them.
+    ///
+    /// Deferred work and an overflowed queue need an `enter` to show up, but one only: the kernel may leave the flag set
+    /// with no work behind it (it sets it after it has queued the work, and we may have run that work in between), and
+    /// then nothing clears it before the next event. Work that is still hidden after that comes with the next `enter`.
     fn reap(&mut self) -> io::Result<()> {
-        loop {
-            let mut reaped = std::mem::take(&mut self.reaped);
-            reaped.extend(self.ring.completion().map(|cqe: cqueue::Entry| (cqe.user_data(), cqe.result())));
-            for &(data, result) in &reaped {
-                self.completed(data, result);
-            }
-            let none = reaped.is_empty();
-            reaped.clear();
-            self.reaped = reaped;
-            // Deferred work and an overflowed queue need an `enter` to show up.
-            let sq = self.ring.submission();
-            let hidden = sq.taskrun() || sq.cq_overflow();
-            drop(sq);
-            if !hidden && none {
-                return Ok(());
-            }
-            if hidden {
-                self.enter(0, None)?;
-            }
+        self.take_completions();
+        let sq = self.ring.submission();
+        let hidden = sq.taskrun() || sq.cq_overflow();
+        drop(sq);
+        if hidden {
+            self.enter(0, None)?;
+            self.take_completions();
         }
+        Ok(())
+    }
+
+    fn take_completions(&mut self) {
+        let mut reaped = std::mem::take(&mut self.reaped);
+        reaped.extend(self.ring.completion().map(|cqe: cqueue::Entry| (cqe.user_data(), cqe.result())));
+        for &(data, result) in &reaped {
+            self.completed(data, result);
+        }
+        reaped.clear();
+        self.reaped = reaped;
     }
 
     fn completed(&mut self, data: u64, result: i32) {

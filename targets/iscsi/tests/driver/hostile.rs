@@ -113,3 +113,22 @@ fn an_initiator_that_sends_without_end_while_it_waits_for_its_session_is_held_ba
     drop(old);
     world.assert_clean();
 }
+
+#[test]
+fn who_logs_out_and_does_not_take_the_answer_is_cut() {
+    let mut setup = Setup::default();
+    // The data and the status of one read fill the peer's window but for a few bytes.
+    setup.sim.net.window = 48 + 4096 + 20;
+    let mut world = setup.build();
+    let mut host = world.login(normal());
+    host.core.submit(Command::read_blocks(0, 0, 4096 / BLOCK, BLOCK));
+    host.flush();
+    world.pass(Nanos::from_secs(1));
+    host.core.logout(0);
+    host.flush();
+    world.pass(Nanos::from_secs(1));
+    assert_eq!(world.connections(), 1, "the answer does not fit");
+    world.pass(Nanos::from_secs(5));
+    assert_eq!(world.connections(), 0);
+    world.assert_clean();
+}
