@@ -25,7 +25,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Tally> {
     let runs = arguments.runs.unwrap_or(RUNS);
     let jobs = thread::available_parallelism()?;
-    let mut sim = Command::new(cargo::build_release("scst-sim")?);
+    // A profile of its own: optimised, with every assertion of the daemon.
+    cargo::run(&mut cargo::cargo(&["build", "--profile", "sim", "--package", "scst-sim"]))?;
+    let mut sim = Command::new(cargo::target_directory().join("sim/scst-sim"));
     sim.args(["--runs", &runs.to_string(), "--jobs", &jobs.to_string()]);
     if let Some(seed) = arguments.seed {
         sim.args(["--seed", &seed.to_string()]);
