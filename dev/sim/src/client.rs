@@ -1,6 +1,6 @@
 //! A simulated initiator with one session: it sends commands, misbehaves as planned, and judges all it gets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use scst_core::Nanos;
 use scst_reactor::sim::{PeerState, SimPeer};
@@ -63,6 +63,9 @@ pub struct Client {
     /// Reads to be done, each until it succeeds.
     script: VecDeque<(Op, Command)>,
     scripted: BTreeMap<u32, (Op, Command)>,
+    /// Ended by a function, but perhaps sent to a LUN that was not there then, and so not in its task set: an answer
+    /// may still come.
+    stray: BTreeSet<u32>,
     /// Somebody else has ended, or will end, its connection.
     excused: bool,
     /// Cut streams into PDUs, for the trace.
@@ -95,6 +98,7 @@ impl Client {
             remembered: VecDeque::new(),
             script: VecDeque::new(),
             scripted: BTreeMap::new(),
+            stray: BTreeSet::new(),
             excused: false,
             seen: Default::default(),
         }
@@ -219,6 +223,7 @@ impl Client {
             self.script.push_back(again);
         }
         self.functions.clear();
+        self.stray.clear();
         self.held.clear();
     }
 
@@ -302,6 +307,9 @@ impl Client {
             }
             return Ok(());
         }
+        if self.stray.remove(&outcome.itt) {
+            return Ok(());
+        }
         let Some(op) = self.ops.remove(&outcome.itt) else { return Err(format!("an answer to nothing: {outcome:?}")) };
         scene.log(|| format!("{} [{}] ends {:#x} {:x?}", self.name(), outcome.itt, outcome.status, outcome.kcq()));
         op.ends(scene, outcome)?;
@@ -375,7 +383,7 @@ impl Client {
     }
 
     /// Aborts what takes too long, as initiators do. Too long is a fault, unless somebody else may have aborted it.
-    fn give_up_waiting(&mut self, scene: &mut Scene) -> Result<(), Complaint> {
+    fn give_up_waiting(&mut self, scene: &Scene) -> Result<(), Complaint> {
         let now = scene.now();
         if let Some(function) = self.functions.values().find(|f| f.sent.after(PATIENCE) <= now) {
             return Err(format!("function {} is not answered", function.function));
@@ -505,8 +513,12 @@ impl Client {
         let Link::Up { core, .. } = &mut self.link else { return };
         let about_all = matches!(function, tmf::TARGET_WARM_RESET | tmf::TARGET_COLD_RESET);
         let known = |itt: &u32| core.cmd_sn_of(*itt).is_some_and(|sn| sn != 0);
-        let scope: Vec<u32> =
-            self.ops.iter().filter(|(itt, op)| (about_all || op.lun == lun) && known(itt)).map(|(itt, _)| *itt).collect();
+        let scope: Vec<u32> = self
+            .ops
+            .iter()
+            .filter(|(itt, op)| (about_all || op.lun == lun) && known(itt))
+            .map(|(itt, _)| *itt)
+            .collect();
         let resets = match function {
             tmf::ABORT_TASK_SET => Vec::new(),
             _ if about_all => (0..scene.media.len()).map(|disk| scene.reset_begins(disk)).collect(),
@@ -564,7 +576,10 @@ impl Client {
         let Some(op) = self.ops.remove(&itt) else { return Ok(()) };
         scene.counters.lost += 1;
         self.held.retain(|(_, r2t)| r2t.itt != itt);
-        if let Link::Up { core, .. } = &mut self.link {
+        let comes_and_goes = scene.plan.chaos.maps > 0 || scene.plan.chaos.devices > 0;
+        if comes_and_goes && matches!(op.kind, Kind::Other) {
+            self.stray.insert(itt);
+        } else if let Link::Up { core, .. } = &mut self.link {
             core.forget(itt);
         }
         op.over(scene, now, false)

@@ -207,7 +207,8 @@ impl Control {
             Step::AddDevice(disk) => {
                 let id = DeviceId(self.next_device);
                 self.next_device += 1;
-                let device = Arc::new(SimDevice::new(&format!("disk{disk}"), scene.plan.disks[disk], &self.disks[disk]));
+                let device =
+                    Arc::new(SimDevice::new(&format!("disk{disk}"), scene.plan.disks[disk], &self.disks[disk]));
                 self.devices[disk] = Some((id, Arc::clone(&device)));
                 self.ask_all(daemon, || Request::AddDevice { id, device: Arc::clone(&device) as Arc<_> });
             }

@@ -207,15 +207,16 @@ impl Medium {
             Content::Written { write, index } => v.write == write && v.index == Some(index),
             Content::Foreign => false,
         };
-        let allowed: Vec<usize> = (0..sector.len())
-            .filter(|&at| fits(&sector[at]) && is_allowed(sector, &sector[at], start))
-            .collect();
+        let allowed: Vec<usize> =
+            (0..sector.len()).filter(|&at| fits(&sector[at]) && is_allowed(sector, &sector[at], start)).collect();
         let &[found] = allowed.as_slice() else {
             if allowed.is_empty() {
                 return Err(format!("sector {number} holds {content:?} in a read of {start}..{now}; {sector:?}"));
             }
             // Zeros of several writes: which of them is not known.
-            sector.retain(|v| !v.survivor || v.index.is_none());
+            if allowed.iter().all(|&at| sector[at].survivor) {
+                sector.retain(|v| !v.survivor || v.index.is_none());
+            }
             return Ok(());
         };
         let write = sector[found].write;

@@ -172,7 +172,8 @@ impl Maker<'_> {
         let write = self.scene.write_number();
         let mut shape = Shape { first: lba * per_block, count: count * per_block, fill: Fill::Zeros };
         let command = if self.scene.rng.chance(400_000) {
-            let flags = WriteSameFlags { ndob: true, unmap: plan.thin && self.scene.rng.chance(500_000), anchor: false };
+            let flags =
+                WriteSameFlags { ndob: true, unmap: plan.thin && self.scene.rng.chance(500_000), anchor: false };
             Command::new(lun, cdb::write_same16(lba, count as u32, flags))
         } else {
             shape.fill = Fill::Repeat(per_block as u32);

@@ -64,7 +64,8 @@ pub fn run(seed: u64, trace: bool) -> Result<Counters, Complaint> {
     let daemon = Daemon::start(&scene.world, &scene.plan, seed);
     let control = Control::new(&scene, &disks);
     scene.budget = 0;
-    let mut run = Run { scene, seed, disks, daemon, control, clients, strangers: Vec::new(), considered: 0, restore_at: None };
+    let mut run =
+        Run { scene, seed, disks, daemon, control, clients, strangers: Vec::new(), considered: 0, restore_at: None };
     for (number, epoch) in epochs.iter().enumerate() {
         if number > 0 {
             run.restart(number);
@@ -79,6 +80,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Counters, Complaint> {
             Ending::Stopped => run.stop()?,
         }
     }
+    run.scene.counters.fingerprint = run.scene.world.fingerprint();
     Ok(run.scene.counters)
 }
 
@@ -134,10 +136,13 @@ impl Run {
     }
 
     /// To the next moment at which anything happens.
-    fn pass_time(&mut self, deadline: Nanos) {
+    fn pass_time(&self, deadline: Nanos) {
         let now = self.scene.now();
         let clients = self.clients.iter().filter_map(|c| c.next_time(now));
-        let own = clients.chain(self.strangers.iter().map(Stranger::until)).chain(self.daemon.next_mail()).chain(self.restore_at);
+        let own = clients
+            .chain(self.strangers.iter().map(Stranger::until))
+            .chain(self.daemon.next_mail())
+            .chain(self.restore_at);
         let own = own.chain([deadline]).min().unwrap_or(deadline).max(Nanos(now.0 + 1));
         match self.scene.world.next_time() {
             Some(next) if next <= own => drop(self.scene.world.step()),
@@ -240,7 +245,14 @@ impl Run {
         self.scene.log(|| "verification".to_owned());
         let mut keys = self.scene.plan.clients[0].keys.clone();
         keys.retain(|(name, _)| !name.ends_with("Digest"));
-        let plan = ClientPlan { name: "iqn.2026-01.local.host:0".to_owned(), target: 0, isid: 999, depth: 4, keys, hesitant: false };
+        let plan = ClientPlan {
+            name: "iqn.2026-01.local.host:0".to_owned(),
+            target: 0,
+            isid: 999,
+            depth: 4,
+            keys,
+            hesitant: false,
+        };
         let mut verifier = Client::new(plan);
         verifier.set_mode(Mode::Finish);
         for (disk, plan) in self.scene.plan.disks.iter().enumerate() {

@@ -32,6 +32,8 @@ pub struct Counters {
     pub crashes: u64,
     /// Changes by the control plane.
     pub changes: u64,
+    /// The same only if everything happened alike.
+    pub fingerprint: u64,
 }
 
 impl Counters {
@@ -44,6 +46,7 @@ impl Counters {
         self.logins += other.logins;
         self.crashes += other.crashes;
         self.changes += other.changes;
+        self.fingerprint ^= other.fingerprint;
     }
 }
 
@@ -72,7 +75,8 @@ impl Scene {
     /// A scene at its beginning.
     pub fn new(plan: Plan, seed: u64, trace: bool) -> Self {
         let world = SimWorld::new(plan.sim);
-        let media = plan.disks.iter().map(|d| Medium::new(u64::from(d.blocks) * u64::from(d.block_size / 512))).collect();
+        let media =
+            plan.disks.iter().map(|d| Medium::new(u64::from(d.blocks) * u64::from(d.block_size / 512))).collect();
         Self {
             plan,
             world,

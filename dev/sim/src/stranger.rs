@@ -65,7 +65,11 @@ impl Stranger {
         if !ended && self.until > scene.now() {
             return Some(self);
         }
-        if ended || scene.rng.chance(500_000) { self.peer.close() } else { self.peer.reset() }
+        if ended || scene.rng.chance(500_000) {
+            self.peer.close()
+        } else {
+            self.peer.reset()
+        }
         None
     }
 
