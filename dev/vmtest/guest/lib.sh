@@ -39,7 +39,7 @@ launch_scstd() {
     [ -e /run/scstd ] || cp /run/vm/scstd /run/scstd
     /run/scstd --config $CONF --state-dir /run/scst-state --iscsi-portal "$PORTAL" >>/run/scstd.log 2>&1 &
     scstd=$!
-    wait_for 120 listening || fail "scstd does not listen on $PORTAL"
+    wait_for 60 listening || fail "scstd does not listen on $PORTAL"
 }
 
 kill_scstd() { kill -9 "$scstd"; wait "$scstd" || true; }

@@ -26,6 +26,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// What a boot needs besides the scenarios.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
+    /// One processor instead of two: less to wake up, which the emulator does badly.
+    pub single: bool,
     /// Give the guest a network card behind which this machine's loopback is 10.0.2.2.
     pub network: bool,
     /// More QEMU options.
@@ -124,7 +126,8 @@ impl Guest {
         let mut qemu = Command::new("qemu-system-x86_64");
         // qboot starts an ELF kernel at once and, unlike SeaBIOS, prints nothing.
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-bios", "qboot.rom"])
-            .args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", cpu, "-smp", "2", "-m", "2G"])
+            .args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", cpu, "-m", "2G"])
+            .args(["-smp", if setup.single { "1" } else { "2" }])
             .args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"])
             .arg("-kernel")
             .arg(&self.kernel.image)

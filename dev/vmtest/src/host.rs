@@ -15,15 +15,27 @@ pub(crate) const TARGET: &str = "iqn.2024-01.test:host";
 
 const SIZE: u64 = 1 << 30;
 
+/// How many LUNs the target has when it has many.
+const MANY: usize = 4096;
+
 /// Starts a daemon with one target whose LUN 0 is a sparse file of 1 GiB in `directory`.
 pub(crate) fn start(binary: &Path, directory: &Path) -> Result<Scstd> {
     let file = directory.join("disk.img");
     File::create(&file)?.set_len(SIZE)?;
-    let config = format!(
-        "HANDLER vdisk_fileio {{\n    DEVICE disk {{\n        filename {}\n    }}\n}}\n\
-         TARGET_DRIVER iscsi {{\n    enabled 1\n    TARGET {TARGET} {{\n        enabled 1\n        LUN 0 disk\n    }}\n}}\n",
-        file.display()
-    );
+    let device = format!("HANDLER vdisk_fileio {{\nDEVICE disk {{\nfilename {}\n}}\n}}\n", file.display());
+    start_target(binary, directory, &device, "LUN 0 disk\n")
+}
+
+/// Starts a daemon with one target of many LUNs, each a null device of its own.
+pub(crate) fn start_many(binary: &Path, directory: &Path) -> Result<Scstd> {
+    let device = |n| format!("DEVICE null{n} {{\nsize 1048576\nread_zero 1\n}}\n");
+    let devices: String = (0..MANY).map(device).collect();
+    let luns: String = (0..MANY).map(|n| format!("LUN {n} null{n}\n")).collect();
+    start_target(binary, directory, &format!("HANDLER vdisk_nullio {{\n{devices}}}\n"), &luns)
+}
+
+fn start_target(binary: &Path, directory: &Path, handler: &str, luns: &str) -> Result<Scstd> {
+    let config = format!("{handler}TARGET_DRIVER iscsi {{\nenabled 1\nTARGET {TARGET} {{\nenabled 1\n{luns}}}\n}}\n");
     Scstd::start(Start { binary, directory, config: &config, backend: "auto", portals: 1 })
 }
 

@@ -1,6 +1,6 @@
 //! Real Linux initiators against the real daemon, in a throw-away virtual machine.
 //!
-//! `cargo xtask vm` calls [`run`]. It boots Debian's kernel under QEMU (software emulation is enough) with this
+//! `cargo xtask vm` calls [`run()`]. It boots Debian's kernel under QEMU (software emulation is enough) with this
 //! machine's own root file system below an overlay, so that open-iscsi, fio and the file system tools are those installed
 //! here, and runs the [scenarios](scenario::all) one after another. A boot takes a few seconds.
 //!

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::guest::{End, Guest, Setup};
 use crate::host;
 use crate::scenario::{self, Place, Scenario};
+use crate::scstd::Scstd;
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -89,8 +90,9 @@ impl Runner<'_> {
             let some = &chosen[outcomes.len()..][..together];
             let ended = match next.place {
                 Place::Guest => self.boot(&Setup::default(), some)?,
-                Place::HostTarget => vec![self.with_host_daemon(next, Self::host_target)],
-                Place::QemuInitiator => vec![self.with_host_daemon(next, Self::qemu_initiator)],
+                Place::HostTarget => vec![self.with_host_daemon(next, host::start, Self::host_target)],
+                Place::ManyLuns => vec![self.with_host_daemon(next, host::start_many, Self::many_luns)],
+                Place::QemuInitiator => vec![self.with_host_daemon(next, host::start, Self::qemu_initiator)],
                 Place::HostTools => {
                     vec![self.with_directory(next, |runner, dir| host::qemu_img(&runner.options.scstd, dir))]
                 }
@@ -106,6 +108,10 @@ impl Runner<'_> {
 
     fn host_target(portal: &str) -> Setup {
         Setup { network: true, environment: vec![format!("PORTAL={portal}")], ..Setup::default() }
+    }
+
+    fn many_luns(portal: &str) -> Setup {
+        Setup { single: true, ..Self::host_target(portal) }
     }
 
     fn qemu_initiator(portal: &str) -> Setup {
@@ -140,9 +146,14 @@ impl Runner<'_> {
     }
 
     /// A boot of its own for a scenario whose daemon runs on the host.
-    fn with_host_daemon(&mut self, scenario: &Scenario, setup: fn(&str) -> Setup) -> Outcome {
+    fn with_host_daemon(
+        &mut self,
+        scenario: &Scenario,
+        start: fn(&Path, &Path) -> Result<Scstd>,
+        setup: fn(&str) -> Setup,
+    ) -> Outcome {
         self.with_directory(scenario, |runner, directory| {
-            let scstd = host::start(&runner.options.scstd, directory)?;
+            let scstd = start(&runner.options.scstd, directory)?;
             // The guest sees the host's loopback as 10.0.2.2.
             let setup = setup(&format!("10.0.2.2:{}", scstd.portals()[0].port()));
             let outcomes = runner.boot(&setup, &[*scenario])?;

@@ -9,6 +9,8 @@ pub enum Place {
     Guest,
     /// The daemon runs on the host at its natural speed, the guest's kernel reaches it at 10.0.2.2.
     HostTarget,
+    /// The same with 4,096 LUNs.
+    ManyLuns,
     /// The daemon runs on the host, QEMU's own initiator shows a LUN to the guest as the disk `/dev/vdb`.
     QemuInitiator,
     /// Daemon and initiator are programs on the host; there is no guest.
@@ -51,8 +53,8 @@ pub fn all() -> &'static [Scenario] {
         scenario("resize", Place::Guest, 120, "a mounted file system grows after the backing file did"),
         scenario("two-initiators", Place::Guest, 120, "LUN masking: two initiators, different LUN sets, one read-only"),
         scenario("crash", Place::Guest, 240, "kill -9 and restart of scstd during a verified write load, three times"),
-        scenario("luns-4096", Place::Guest, 900, "4,096 LUNs scanned in one session"),
         scenario("host-target", Place::HostTarget, 180, "verified load from the guest to scstd on the host"),
+        scenario("luns-4096", Place::ManyLuns, 600, "4,096 LUNs scanned in one session"),
         scenario("qemu-initiator", Place::QemuInitiator, 120, "a guest mounts a LUN through QEMU's own initiator"),
         scenario("qemu-img", Place::HostTools, 180, "qemu-img convert to and from iscsi://, 1 GiB of random data"),
     ];

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use scst_testkit::hostile::Witness;
 use scst_testkit::initiator::{Amount, DataOutPlan, tmf};
@@ -70,42 +71,49 @@ fn fill_window(peer: &mut Initiator, command: &Command) {
     peer.flush().unwrap();
 }
 
-/// Peers that hold all the buffers they can get do not keep others from theirs.
-fn hogs(command: &Command) {
-    const PEERS: u16 = 6;
+/// Peers that hold all the buffers they can get, large ones and then whatever still fits, and what others get: their
+/// logins, task management, an answer to each command, and the memory back in the end.
+fn hogs(command: impl Fn(u32) -> Command) {
+    const PEERS: u16 = 12;
     let stage = Stage::new("auto", "", &["--max-cmd-mem", "128M"]);
     let witness = stage.witness(6);
     witness.wait_progress(PROGRESS, PATIENCE).unwrap();
     let before = stage.daemon.resident_memory().unwrap();
     let mut peers: Vec<Initiator> = (0..PEERS).map(|n| stage.login(rogue().with_isid(n))).collect();
-    for peer in &mut peers {
-        fill_window(peer, command);
+    for (peer, shift) in peers.iter_mut().zip([0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10]) {
+        fill_window(peer, &command(16_384 >> shift));
     }
-    let report = witness.wait_progress(PROGRESS, PATIENCE).unwrap();
+    for peer in &peers {
+        wait_until_read(peer, &stage);
+    }
+    // Commands of others may be told BUSY or TASK SET FULL now, but whoever wants to log in, ask and manage can.
     let during = stage.daemon.resident_memory().unwrap();
-    eprintln!("hogs: {before} before, {during} during, {report:?}");
     assert!(during <= before + (128 << 20) + (16 << 20), "the budget is a bound: {before} {during}");
-    stage.assert_healthy();
+    let mut host = stage.host();
+    assert_eq!(host.task_management(tmf::ABORT_TASK, 0, Some(0x4242)).unwrap(), tmf::response::TASK_DOES_NOT_EXIST);
+    host.logout_and_wait().unwrap();
     drop(peers);
+    let report = witness.wait_progress(PROGRESS, PATIENCE).unwrap();
+    eprintln!("hogs: {before} before, {during} during, {report:?}");
     witness.stop().unwrap();
     stage.assert_healthy();
     stage.stop();
 }
 
 #[test]
-fn reads_of_8_mib_that_nobody_takes_leave_buffers_to_others() {
-    hogs(&Command::read_blocks(0, 0, 16_384, 512));
+fn reads_that_nobody_takes_keep_nobody_out() {
+    hogs(|blocks| Command::read_blocks(0, 0, blocks, 512));
 }
 
 #[test]
-fn writes_of_8_mib_that_nobody_sends_leave_buffers_to_others() {
+fn writes_that_nobody_sends_keep_nobody_out() {
     let plan = DataOutPlan {
         immediate: Amount::Bytes(0),
         unsolicited: Amount::Bytes(0),
         hold: true,
         ..DataOutPlan::default()
     };
-    hogs(&Command::write_blocks(0, 16_384, 512, vec![0; 8 << 20]).with_plan(plan));
+    hogs(|blocks| Command::write_blocks(0, 16_384, 512, vec![0; 512 * blocks as usize]).with_plan(plan));
 }
 
 /// A WRITE whose R2T is never answered.
@@ -126,12 +134,12 @@ fn a_reset_ends_commands_whose_data_never_come() {
         let stage = Stage::new(backend, "", &[]);
         let mut host = stage.host();
         let mut rogue = stage.rogue();
-        // Other functions on the way: the rogue's own ABORT TASK, then CLEAR TASK SET and a reset by the host.
+        // The one that sent them may abort them one by one; another one ends all of them.
         let own = rogue.submit(never_sent(65_536)).unwrap();
         rogue.wait_r2t(own).unwrap();
         assert_eq!(rogue.task_management(tmf::ABORT_TASK, 0, Some(own)).unwrap(), tmf::response::COMPLETE);
         rogue.core().forget(own);
-        for function in [tmf::CLEAR_TASK_SET, tmf::LOGICAL_UNIT_RESET, tmf::TARGET_WARM_RESET] {
+        for function in [tmf::LOGICAL_UNIT_RESET, tmf::TARGET_WARM_RESET] {
             let tags: Vec<_> = (0..8).map(|_| rogue.submit(never_sent(65_536)).unwrap()).collect();
             let r2ts: Vec<_> = tags.iter().map(|&tag| rogue.wait_r2t(tag).unwrap()).collect();
             assert_eq!(host.task_management(function, 0, None).unwrap(), tmf::response::COMPLETE, "{function}");
@@ -153,6 +161,27 @@ fn a_reset_ends_commands_whose_data_never_come() {
     }
 }
 
+/// Waits until the daemon has taken all bytes of a connection, so that a reset over another one cannot overtake them.
+fn wait_until_read(initiator: &Initiator, stage: &Stage) {
+    let (here, there) = (initiator.stream().local_addr().unwrap().port(), stage.daemon.portal().port());
+    let deadline = Instant::now() + PATIENCE;
+    let queues = |local: u16, remote: u16| {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let ends = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields[1].ends_with(&format!(":{local:04X}")) && fields[2].ends_with(&format!(":{remote:04X}"))
+        };
+        let line = table.lines().skip(1).find(ends).unwrap();
+        line.split_whitespace().nth(4).unwrap().to_owned()
+    };
+    // "tx_queue:rx_queue": nothing on the way, nothing unread.
+    let none = "00000000";
+    while !queues(here, there).starts_with(none) || !queues(there, here).ends_with(none) {
+        assert!(Instant::now() < deadline, "the daemon does not read");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_reset_does_not_wait_for_ever_for_half_a_data_pdu() {
     for backend in ["auto", "posix"] {
@@ -163,6 +192,7 @@ fn a_reset_does_not_wait_for_ever_for_half_a_data_pdu() {
         let r2t = rogue.wait_r2t(tag).unwrap();
         let pdu = Pdu::new(opcode::DATA_OUT).with_u32(16, tag).with_u32(20, r2t.ttt).with_data(vec![0xdd; 65_536]);
         rogue.send_bytes(&pdu.with_u32(28, 0).to_bytes(Digests::default())[..30_000]).unwrap();
+        wait_until_read(&rogue, &stage);
         // The data go straight into the buffer of the command: it cannot be given to others before they end. So the
         // connection has to (`ABORT_DATA_TIMEOUT`).
         assert_eq!(host.task_management(tmf::LOGICAL_UNIT_RESET, 0, None).unwrap(), tmf::response::COMPLETE);

@@ -127,7 +127,8 @@ fn data_that_nobody_asked_for_end_the_command_and_nothing_else() {
     for (longer, what) in [(true, "more"), (false, "less")] {
         let held = solicited(65_536).with_plan(DataOutPlan { hold: true, ..solicited(1).plan });
         let length = rogue.parameters().max_burst_length as usize + 65_536;
-        let held = Command { data_out: vec![1; length], cdb: cdb::write16(0, length as u32 / 512, RwFlags::NONE), ..held };
+        let held =
+            Command { data_out: vec![1; length], cdb: cdb::write16(0, length as u32 / 512, RwFlags::NONE), ..held };
         let tag = rogue.submit(held).unwrap();
         let r2t = rogue.wait_r2t(tag).unwrap();
         let sent = if longer { length as u32 } else { 4096 };

@@ -61,12 +61,8 @@ fn a_reflected_challenge_proves_nothing() {
     let (identifier, value) = challenge(&mut login);
     let number = identifier.parse().unwrap();
     let response = hex(&ChapAlgorithm::Md5.response(number, b"12charsecret", &value));
-    let reply = [
-        ("CHAP_N", "joe"),
-        ("CHAP_R", response.as_str()),
-        ("CHAP_I", identifier.as_str()),
-        ("CHAP_C", &hex(&value)),
-    ];
+    let reply =
+        [("CHAP_N", "joe"), ("CHAP_R", response.as_str()), ("CHAP_I", identifier.as_str()), ("CHAP_C", &hex(&value))];
     let answer = login.exchange(0x81, &reply);
     assert_eq!((answer.class, answer.detail), (2, 1), "{answer:?}");
     login.assert_closed();
@@ -77,8 +73,7 @@ fn a_reflected_challenge_proves_nothing() {
     let mut second = RawLogin::open(portal);
     challenge(&mut second);
     let nonsense = hex(&[7; 16]);
-    let reply =
-        [("CHAP_N", "joe"), ("CHAP_R", nonsense.as_str()), ("CHAP_I", &identifier), ("CHAP_C", &hex(&value))];
+    let reply = [("CHAP_N", "joe"), ("CHAP_R", nonsense.as_str()), ("CHAP_I", &identifier), ("CHAP_C", &hex(&value))];
     let answer = second.exchange(0x81, &reply);
     assert_eq!((answer.class, answer.detail), (2, 1), "{answer:?}");
     assert!(answer.keys.iter().all(|(key, _)| key != "CHAP_R"), "{answer:?}");
@@ -89,6 +84,9 @@ fn a_reflected_challenge_proves_nothing() {
     for _ in 0..50 {
         assert!(seen.insert(challenge(&mut RawLogin::open(portal)).1));
     }
-    assert_eq!(try_login(portal, scst_testkit::LoginConfig::normal(HOST, TARGET).with_chap(joe())), LoginResult::LoggedIn);
+    assert_eq!(
+        try_login(portal, scst_testkit::LoginConfig::normal(HOST, TARGET).with_chap(joe())),
+        LoginResult::LoggedIn
+    );
     stage.stop();
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::thread;
+use std::time::Instant;
 
-use scst_target_iscsi::limits::{MAX_PENDING_LOGINS, LOGIN_READ_AHEAD_BYTES, READ_AHEAD_BYTES, SEND_HEADER_BYTES};
-use scst_testkit::hostile::{Crowd, LoginResult, Misbehaviour, login_flood, try_login};
+use scst_target_iscsi::limits::{LOGIN_READ_AHEAD_BYTES, MAX_PENDING_LOGINS, READ_AHEAD_BYTES, SEND_HEADER_BYTES};
+use scst_testkit::hostile::{Crowd, CrowdState, LoginResult, Misbehaviour, login_flood, try_login};
 use scst_testkit::process::raise_file_limit;
 use scst_testkit::{Initiator, LoginConfig};
 
@@ -12,6 +13,8 @@ use crate::stage::{HOST, PATIENCE, Stage, rogue};
 
 /// Connections of a crowd.
 const CROWD: usize = 1000;
+/// Connections of a crowd of half-finished logins: more than two reactors keep, and both fill up.
+const CROWD_OF_LOGINS: usize = 1500;
 /// What the witness has to do while a crowd is there.
 const PROGRESS: u64 = 300;
 /// Every way to misbehave.
@@ -85,16 +88,20 @@ fn half_finished_logins_push_out_each_other_and_nobody_else() {
     let witness = stage.witness(2);
     let files = stage.open_files();
     let kinds = [Misbehaviour::Silent, Misbehaviour::HalfHeader, Misbehaviour::HalfText];
-    let mut crowd = Crowd::open(stage.daemon.portal(), &rogue(), &kinds, 1500, 3).unwrap();
+    let mut crowd = Crowd::open(stage.daemon.portal(), &rogue(), &kinds, CROWD_OF_LOGINS, 3).unwrap();
     witness.wait_progress(PROGRESS, PATIENCE).unwrap();
-    // Two reactors. What the witness did shows that all connections were seen.
-    let state = crowd.state();
-    assert!(state.open <= 2 * MAX_PENDING_LOGINS, "{state:?}");
-    assert!(stage.open_files() <= files + 2 * MAX_PENDING_LOGINS);
-    assert_eq!(state.refused, 0);
+    // Two reactors; some of the crowd may still wait to be accepted.
+    let most = 2 * MAX_PENDING_LOGINS;
+    let deadline = Instant::now() + PATIENCE;
+    while crowd.state().open > most {
+        assert!(Instant::now() < deadline, "{:?}", crowd.state());
+        thread::yield_now();
+    }
+    assert_eq!(crowd.state(), CrowdState { open: most, closed: CROWD_OF_LOGINS - most, refused: 0 });
+    assert_eq!(stage.open_files(), files + most);
     // The next one that means it gets in, and the crowd stays as it is.
     stage.assert_healthy();
-    assert!(crowd.state().open >= 2 * MAX_PENDING_LOGINS - 8, "{:?}", crowd.state());
+    assert!(crowd.state().open >= most - 2, "{:?}", crowd.state());
     // And when nobody comes, time ends them.
     assert_eq!(crowd.wait_all_closed(PATIENCE).unwrap().open, 0);
     stage.wait_open_files(files);
@@ -116,9 +123,8 @@ fn logins_beyond_max_sessions_are_out_of_resources() {
     assert_eq!(try_login(stage.daemon.portal(), LoginConfig::discovery(HOST)), LoginResult::LoggedIn);
     witness.stop().unwrap();
     stage.wait_open_files(files);
-    let mut sessions: Vec<Initiator> = (0..50)
-        .map(|n| Initiator::connect(stage.daemon.portal(), rogue().with_isid(n)).unwrap())
-        .collect();
+    let mut sessions: Vec<Initiator> =
+        (0..50).map(|n| Initiator::connect(stage.daemon.portal(), rogue().with_isid(n)).unwrap()).collect();
     assert_eq!(try_login(stage.daemon.portal(), rogue().with_isid(50)), refused);
     // Who has a session may log in again with it, and one that goes makes room for another.
     assert_eq!(try_login(stage.daemon.portal(), rogue().with_isid(7)), LoginResult::LoggedIn);

@@ -125,7 +125,7 @@ pub(crate) fn start(config: &str, backend: &str, arguments: &[&str]) -> Scstd {
 pub(crate) fn tamper_once(initiator: &mut Initiator, opcode: u8, mut change: impl FnMut(&mut Pdu) + Send + 'static) {
     let mut done = false;
     initiator.core().set_hook(Some(Box::new(move |pdu| {
-        if pdu.opcode() == opcode && !std::mem::replace(&mut done, done || pdu.opcode() == opcode) {
+        if pdu.opcode() == opcode && !std::mem::replace(&mut done, true) {
             change(pdu);
         }
         Tamper::Send

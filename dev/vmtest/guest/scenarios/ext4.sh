@@ -7,13 +7,7 @@ start_scstd < <(one_disk_config $iqn "$(disk_file ext4 256M)")
 start_iscsid
 step "discovery"
 [ "$(discover)" = "$PORTAL,1 $iqn" ] || fail "discovery: $(discover)"
-cat >/run/mp <<'X'
-#!/bin/bash
-echo "sh: 1 $*" >>/run/mp.log
-exec /sbin/modprobe "$@"
-X
-chmod +x /run/mp; echo /run/mp >/proc/sys/kernel/modprobe
-login $iqn; disk_of $iqn 0; cat /run/mp.log; exit 1
+step "login"
 login $iqn
 disk=$(disk_of $iqn 0)
 [ "$(blockdev --getsize64 "$disk")" = $((256 << 20)) ] || fail "size"
