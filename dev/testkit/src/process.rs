@@ -340,10 +340,9 @@ mod tests {
         // The test itself listens, so that the process counts as ready.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let portal = listener.local_addr().unwrap();
-        let script = r#"cat "$2"; echo " at $4"; exec sleep 1000"#;
+        let script = r#"cat "$2"; echo " listening on $4"; exec sleep 1000"#;
         let mut target = Scstd::start_with(ScstdOptions { portal, ..shell(script) }).unwrap();
-        target.wait_for_log(&format!("at {portal}")).unwrap();
-        assert_eq!(target.log(), format!("file {}/disk at {portal}\n", target.directory().display()));
+        assert_eq!(target.log(), format!("file {}/disk listening on {portal}\n", target.directory().display()));
         assert!(target.resident_memory().unwrap() > 0 && open_files(target.pid()).unwrap() >= 3);
         raise_file_limit(target.pid()).unwrap();
         let limits = fs::read_to_string(format!("/proc/{}/limits", target.pid())).unwrap();
@@ -353,7 +352,7 @@ mod tests {
         assert_eq!(target.stop().unwrap().signal(), Some(15));
         target.write_config("second").unwrap();
         target.spawn().unwrap();
-        target.wait_for_log("second at").unwrap();
+        target.wait_for_log("second listening").unwrap();
         target.kill().unwrap();
         assert_eq!(target.exited().unwrap(), None);
     }

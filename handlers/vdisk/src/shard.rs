@@ -67,6 +67,10 @@ impl DiskShard {
             check_short_data(&parsed.command, cmd.sg.bytes(), shared.disk.block_size)?;
         }
         self.count(&parsed.command);
+        if parsed.command == DiskCommand::TestUnitReady && !matches!(shared.medium, Medium::Null { .. }) {
+            // Ready means that this reactor has the file, too: the next command must not find it missing.
+            self.file()?;
+        }
         if let Medium::Null { read_zero } = shared.medium {
             return self.decide_null(&parsed, &state, read_zero, cmd, cx);
         }

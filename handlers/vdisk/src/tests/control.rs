@@ -70,6 +70,7 @@ fn a_missing_file_becomes_a_disk_when_it_is_there() {
 
     let becoming = SenseData::not_ready(Asc::LUN_BECOMING_READY);
     assert_eq!(rig.run(&ten(0x28, 0, 0, 1), &[]), Outcome::check(becoming), "this reactor does not know it yet");
+    assert_eq!(rig.run(&[0; 6], &[]), Outcome::check(becoming));
     link.refresh(&mut files);
     assert_eq!(rig.run(&ten(0x28, 0, 0, 1), &[]), Outcome::good(512));
     assert_eq!(rig.read(&ten(0x25, 0, 0, 0))[..4], [0, 0, 7, 0xff]);
