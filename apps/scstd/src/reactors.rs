@@ -73,6 +73,9 @@ impl<R> ThreadPost<R> {
     }
 }
 
+/// One session may have this part of a reactor's command buffers.
+const SESSION_SHARE: u64 = 4;
+
 /// Opens one back-end with its buffers for each reactor.
 ///
 /// # Errors
@@ -144,7 +147,8 @@ impl Reactors {
             let reports = reports.clone();
             let config = Arc::new(IscsiConfig::default());
             let driver = IscsiTarget::new(place.reactor, registry.clone(), config, IscsiTarget::os_entropy());
-            let limits = options.limits;
+            let share = pool.statistics().budget / SESSION_SHARE;
+            let limits = Limits { bytes_per_session: share, ..options.limits };
             let processor = processors.get(usize::from(number)).copied();
             let guard = PanicReport { reactor: place.reactor, reports: reports.clone() };
             let post = ThreadPost::new(inbox, mail.clone(), move |report: Report| {

@@ -54,6 +54,7 @@ impl Engine {
             previous: NONE,
             next: NONE,
             sg: SgList::default(),
+            reserved: 0,
             outcome: Outcome::good(0),
             cdb: new.cdb,
         };
@@ -82,9 +83,25 @@ impl Engine {
             self.enter_task_set(id, fx);
         } else if bytes == 0 {
             self.enter_task_set(id, fx);
-        } else {
+        } else if self.take_share(id, bytes) {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
+        } else {
+            self.respond_status(id, ScsiStatus::TASK_SET_FULL, fx);
         }
+    }
+
+    /// Takes bytes from the session's share; false when others of its commands have used it up.
+    fn take_share(&mut self, id: CmdId, bytes: u32) -> bool {
+        let limit = self.config.limits.bytes_per_session;
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
+        let session = command.session;
+        let Some(session) = self.sessions.get_mut(session.index, session.generation) else { return false };
+        if session.bytes != 0 && session.bytes + u64::from(bytes) > limit {
+            return false;
+        }
+        session.bytes += u64::from(bytes);
+        command.reserved = bytes;
+        true
     }
 
     /// The pool has answered.

@@ -74,6 +74,8 @@ pub(crate) struct Command {
     pub(crate) previous: u32,
     pub(crate) next: u32,
     pub(crate) sg: SgList,
+    /// Bytes of the session's share that it takes.
+    pub(crate) reserved: u32,
     pub(crate) outcome: Outcome,
     pub(crate) cdb: Cdb,
 }

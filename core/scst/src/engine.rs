@@ -25,6 +25,9 @@ pub struct Limits {
     pub commands: usize,
     /// Of these per I_T_L nexus (SCST_MAX_TGT_DEV_COMMANDS of the original, there 48).
     pub commands_per_nexus: u32,
+    /// Bytes of command buffers per session, so that one initiator that owes data leaves room for the others. One
+    /// command is always let in. Over it: TASK SET FULL.
+    pub bytes_per_session: u64,
     /// Sessions.
     pub sessions: usize,
     /// I_T_L nexuses over all sessions.
@@ -40,6 +43,7 @@ impl Default for Limits {
         Self {
             commands: 16 * 1024,
             commands_per_nexus: 48,
+            bytes_per_session: 64 << 20,
             sessions: 16 * 1024,
             nexuses: 4 << 20,
             task_management: 1024,
@@ -199,6 +203,7 @@ impl Engine {
             map: Arc::default(),
             by_lun: Vec::new(),
             commands: 0,
+            bytes: 0,
             closing: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;

@@ -165,3 +165,22 @@ fn a_write_that_is_announced_in_both_directions_is_refused_not_forgotten() {
     }
     w.assert_clean();
 }
+
+#[test]
+fn a_session_has_its_share_of_buffers_and_no_more() {
+    let limits = Limits { bytes_per_session: 1024, ..Limits::default() };
+    let mut w = World::with(1, limits, crate::common::per_nexus());
+    let (s, other) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let read = |blocks| [0x28, 0, 0, 0, 0, 0, 0, 0, blocks, 0];
+    let (t1, a) = w.simple(0, s, &read(9));
+    let (t2, _) = w.simple(0, s, &READ_1);
+    w.expect(0, &[Seen::Response(t2, ScsiStatus::TASK_SET_FULL, None)]);
+    let (t3, b) = w.simple(0, other, &READ_1);
+    w.finish(0, b);
+    w.finish(0, a);
+    w.expect(0, &[good(t3), good(t1)]);
+    let (t4, c) = w.simple(0, s, &read(2));
+    w.finish(0, c);
+    w.expect(0, &[good(t4)]);
+    w.assert_clean();
+}
