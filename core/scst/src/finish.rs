@@ -42,10 +42,12 @@ impl Engine {
             attention_except: self.nexus_id(slot),
             ..DeviceUpdate::default()
         };
+        let settles = update.control.is_some() || update.prevention.is_some();
+        debug_assert!(owns || !settles, "such a command must be EXCLUSIVE");
         if let Some(device) = device {
             if owns {
                 self.release_barrier_of(id, device, update, fx);
-            } else if update.control.is_some() || update.attention.is_some() || update.prevention.is_some() {
+            } else if settles || update.attention.is_some() {
                 self.update_device(device, update, fx);
             }
         }

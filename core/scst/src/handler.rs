@@ -57,7 +57,8 @@ pub struct ExecContext<'a> {
     pub now: Nanos,
 }
 
-/// A unit attention (or a change of core settings) that a completed command causes.
+/// A unit attention (or a change of core settings) that a completed command causes. Settings and prevention change only
+/// by commands with `EXCLUSIVE`: what comes after them, on any reactor, then finds the new state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SideEffects {
     /// Unit attention for every other I_T nexus of the logical unit.

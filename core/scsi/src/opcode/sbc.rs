@@ -120,8 +120,9 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
         .data(DataDirection::ToDevice, DataLength::BlocksOr256(LEN_6))
         .range(LBA_6, Some(LEN_6))
         .flags(WRITES),
-    row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x04]),
-    row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0x04]),
+    // Alone, because one decides what the other may do, on whatever reactor its nexus lives.
+    row("START STOP UNIT", &[0x1b, 0x01, 0, 0x0f, 0xf7, 0x04]).flags(CommandFlags::EXCLUSIVE),
+    row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0x04]).flags(CommandFlags::EXCLUSIVE),
     row("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x04])
         .data(DataDirection::FromDevice, DataLength::Fixed(8))
         .flags(ANY_PR.union(CommandFlags::RESERVED_OK).union(CommandFlags::IMPLICIT_HEAD_OF_QUEUE)),

@@ -209,7 +209,7 @@ fn a_disabled_target_closes_its_sessions() {
 fn prevention_of_removal_is_seen_on_every_reactor_and_goes_with_its_nexus() {
     let mut w = World::new(2);
     let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
-    let (t, prevent) = w.simple(0, s0, &[0; 6]);
+    let (t, prevent) = w.simple(0, s0, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let effects = SideEffects { prevent_removal: Some(true), ..SideEffects::default() };
     w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
     w.finish(0, prevent);
@@ -219,4 +219,24 @@ fn prevention_of_removal_is_seen_on_every_reactor_and_goes_with_its_nexus() {
     w.nodes[0].shard.session_down(w.now, s0);
     w.run(0);
     assert!(!w.nodes[1].shard.engine().exec_command(a).unwrap().removal_prevented);
+}
+
+#[test]
+fn prevention_is_in_force_for_the_very_next_command() {
+    let mut w = World::new(2);
+    // The home of device 1 is the other reactor.
+    let s = w.login(0, "iqn.a");
+    w.prompt = false;
+    let select = [0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (t, prevent) = w.send_with(0, s, 1, &select, TaskAttribute::Simple, false);
+    w.deliver_messages();
+    let effects = SideEffects { prevent_removal: Some(true), ..SideEffects::default() };
+    w.media[1].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+    w.finish(0, prevent);
+    w.expect(0, &[good(t)]);
+    let (_, a) = w.send_with(0, s, 1, &READ_1, TaskAttribute::Simple, false);
+    assert_eq!(w.executing(1), [], "answered, but the news is still on its way");
+    w.deliver_messages();
+    assert_eq!(w.executing(1), [a]);
+    assert!(w.nodes[0].shard.engine().exec_command(a).unwrap().removal_prevented);
 }
