@@ -164,7 +164,9 @@ impl Engine {
         fx: &mut Effects,
     ) -> Option<TaskManagementResponse> {
         use TaskManagementResponse as R;
-        let found = request.referenced.and_then(|cmd| Some((cmd, self.command(cmd)?)));
+        // A command whose answer is on the way is no task any more: the initiator sees the answer first, then this.
+        let found = request.referenced.filter(|cmd| self.is_unfinished(*cmd));
+        let found = found.and_then(|cmd| Some((cmd, self.command(cmd)?)));
         match found.filter(|(_, command)| command.session == request.session) {
             Some((cmd, command)) if self.is_addressed(command, request) => {
                 self.abort_and_wait(id, vec![cmd], fx);

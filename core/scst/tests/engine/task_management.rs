@@ -47,6 +47,10 @@ fn abort_task_knows_its_own_session_lun_and_what_is_gone() {
     let wrong_lun = w.tmf(0, s, F::AbortTask, Some(on_lun_1));
     w.finish(0, a);
     w.expect(0, &[Seen::Tmf(foreign, R::TaskDoesNotExist), Seen::Tmf(wrong_lun, R::Rejected), good(t)]);
+    let answered = w.simple(0, s, &[0xee; 6]);
+    let too_late = w.tmf(0, s, F::AbortTask, Some(answered.1));
+    let check = Seen::Response(answered.0, CHECK, Some((5, 0x2000)));
+    w.expect(0, &[check, Seen::Tmf(too_late, R::TaskDoesNotExist)]);
     let late = w.tmf(0, s, F::AbortTask, Some(a));
     w.finish(0, on_lun_1);
     w.expect(0, &[Seen::Tmf(late, R::TaskDoesNotExist), good(t1)]);
