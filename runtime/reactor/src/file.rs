@@ -55,12 +55,12 @@ impl FileEntry {
         }
         let fd = self.file.as_raw_fd();
         let result = match Work::of(op, arenas, iov)? {
-            // SAFETY: the ranges are the caller's for the time of the call.
             Work::Read { offset } => {
+                // SAFETY: the ranges are the caller's for the time of the call.
                 retry(|| unsafe { libc::preadv2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
             }
-            // SAFETY: as above.
             Work::Write { offset, .. } => {
+                // SAFETY: as above.
                 retry(|| unsafe { libc::pwritev2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
             }
             _ => return None,
@@ -79,7 +79,7 @@ fn is_memory(file: &File) -> bool {
         if libc::fstatfs(file.as_raw_fd(), &mut fs) < 0 {
             return false;
         }
-        i64::from(fs.f_type)
+        fs.f_type
     };
     kind == libc::TMPFS_MAGIC || kind == RAMFS_MAGIC
 }
