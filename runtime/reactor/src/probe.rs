@@ -117,6 +117,9 @@ impl Backend for AnyBackend {
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         each!(self, b => b.send(socket, from, pool, token));
     }
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        each!(self, b => b.try_send(socket, from, pool, token))
+    }
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         each!(self, b => b.close(socket, token));
     }

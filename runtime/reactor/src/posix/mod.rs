@@ -164,8 +164,8 @@ impl Posix {
         if let Some(completion) = state.try_recv() {
             self.ready.push_back(completion);
         }
-        if let Some(completion) = state.try_send() {
-            self.ready.push_back(completion);
+        if let Some((token, result)) = state.try_send() {
+            self.ready.push_back(Completion::Sent { token, result });
         }
     }
 
@@ -289,14 +289,16 @@ impl Backend for Posix {
     }
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        if let Some(result) = self.try_send(socket, from, pool, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        let completion = match self.sockets.get_mut(socket.0) {
+        match self.sockets.get_mut(socket.0) {
             None => Some(-libc::EBADF),
-            Some(state) => state.start_send(from, &self.arenas, token),
-        };
-        match completion {
-            Some(result) => self.ready.push_back(Completion::Sent { token, result }),
-            None => self.ready.extend(self.sockets.get_mut(socket.0).and_then(SocketState::try_send)),
+            Some(state) => state.start_send(from, &self.arenas, token).or_else(|| Some(state.try_send()?.1)),
         }
     }
 

@@ -237,6 +237,14 @@ impl Backend for SimBackend {
         }
     }
 
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], _pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        let mut world = self.world.lock();
+        match world.start_send(self.number, socket.0, from, token) {
+            Err(result) => Some(result),
+            Ok(()) => world.sent_at_once(self.number, socket.0),
+        }
+    }
+
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         self.world.lock().start_close(self.number, socket.0, token);
     }

@@ -1,4 +1,6 @@
-//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits.
+//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits. The exception is a send: the
+//! socket nearly always takes all of it, and as a system call of its own it is over at once, while its completion in the
+//! ring would end the wait of the next `enter` before anything worth waiting for has come.
 //!
 //! Ownership: an operation lives in a slot of one fixed slab, with its `msghdr` and scatter list; the slot is freed
 //! only by the operation's own completion, never by a cancellation. `user_data` is `{kind: 8, generation: 24, slot: 32}`, so
@@ -364,7 +366,14 @@ impl Backend for Uring {
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        self.start_send(socket, from, token);
+        if let Some(result) = self.start_send(socket, from, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        self.start_send(socket, from, token)
     }
 
     fn close(&mut self, socket: SocketId, token: SocketToken) {
