@@ -81,6 +81,8 @@ pub enum Request {
     RemoveTarget(TargetId),
     /// New settings of the iSCSI driver.
     Configure(Arc<IscsiConfig>),
+    /// Poll at most so long before sleeping.
+    Poll(Nanos),
     /// Initiators must hear that something about a device has changed.
     Attention {
         /// The device.
@@ -334,6 +336,7 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             Request::RemoveTarget(target) => self.shard.control(now, Control::RemoveTarget(target)),
             Request::Attention { device, asc } => self.shard.control(now, Control::Attention { device, asc }),
             Request::Configure(config) => self.driver.configure(config),
+            Request::Poll(limit) => self.backend.set_spin(limit),
             Request::Listen(address) => return self.driver.listen(&mut self.backend, address).map(Some),
             Request::Shutdown => {
                 self.driver.begin_shutdown(now, &mut self.backend);

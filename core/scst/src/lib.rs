@@ -46,6 +46,11 @@ impl Nanos {
         Self(secs * 1_000_000_000)
     }
 
+    /// So many microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros * 1000)
+    }
+
     /// So many milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000_000)

@@ -187,6 +187,8 @@ impl Backend for NullBackend {
         Ok(())
     }
 
+    fn set_spin(&mut self, _: Nanos) {}
+
     fn waker(&self) -> Waker {
         Arc::new(NoWaker)
     }

@@ -96,7 +96,12 @@ pub const GLOBAL: Table = &[&[
     ),
     no_effect("threads", Kind::Number { min: 1, max: 4096 }, "1", REACTORS),
     no_effect("max_tasklet_cmd", Kind::Number { min: 0, max: 1 << 20 }, "10", REACTORS),
-    no_effect("poll_us", Kind::Number { min: 0, max: 1 << 20 }, "0", "reactors spin adaptively"),
+    rule(
+        "poll_us",
+        Kind::Number { min: 0, max: 1 << 20 },
+        "0",
+        "Microseconds that a reactor polls before it sleeps, while commands come that soon: low latency for CPU time.",
+    ),
     no_effect("force_global_sgv_pool", BOOL, "0", NUMA),
     no_effect("measure_latency", BOOL, "0", "latency statistics come with the management tree"),
     no_effect("async_lun_replace", BOOL, "0", "a LUN is replaced without holding up the others"),

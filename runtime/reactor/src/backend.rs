@@ -102,6 +102,8 @@ pub trait Backend: IoQueue + FileRegistry {
     /// # Errors
     /// Only when the back-end itself is broken; the reactor cannot go on then.
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()>;
+    /// Changes [`ReactorConfig::spin`](crate::ReactorConfig::spin).
+    fn set_spin(&mut self, limit: Nanos);
     /// A handle to wake this back-end's `wait`.
     fn waker(&self) -> Waker;
     /// Name for logs: "uring", "posix" or "sim".

@@ -126,6 +126,9 @@ impl Backend for AnyBackend {
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
         each!(self, b => b.wait(deadline, out))
     }
+    fn set_spin(&mut self, limit: Nanos) {
+        each!(self, b => b.set_spin(limit));
+    }
     fn waker(&self) -> Waker {
         each!(self, b => b.waker())
     }

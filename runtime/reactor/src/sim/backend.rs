@@ -267,6 +267,8 @@ impl Backend for SimBackend {
         Ok(())
     }
 
+    fn set_spin(&mut self, _limit: Nanos) {}
+
     fn waker(&self) -> Waker {
         Arc::new(SimWake(Arc::clone(&self.world.lock().backends[self.number].woken)))
     }
