@@ -50,6 +50,10 @@ pub struct Uring {
     ring: IoUring,
     /// The ring was made disabled, to be bound to the thread that first enters it.
     disabled: bool,
+    /// Receives can be told to wait before they try (Linux 5.19; rings that are made disabled are younger).
+    has_poll_first: bool,
+    /// The last turn found nothing to do and slept.
+    slept: bool,
     features: String,
     arenas: Arc<Arenas>,
     bell: Arc<Doorbell>,
@@ -98,6 +102,8 @@ impl Uring {
         Ok(Self {
             ring: ring.ring,
             disabled: ring.disabled,
+            has_poll_first: ring.disabled,
+            slept: false,
             features: ring.features,
             arenas: Arc::clone(&config.arenas),
             pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
@@ -301,6 +307,7 @@ impl Uring {
                 }
             }
         }
+        self.slept = want > 0;
         if want > 0 || self.must_enter() {
             self.enter(want, if want > 0 { timeout } else { None })?;
         }
