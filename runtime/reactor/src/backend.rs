@@ -64,7 +64,7 @@ pub trait FileRegistry {
 
 /// Everything a reactor can do.
 ///
-/// Contract: nothing blocks but `wait`. Extents in `recv` and `send` belong to the kernel from the call to the
+/// Contract: nothing blocks but `wait`. Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the
 /// completion. At most one `recv` and one `send` in flight per socket. A `recv` completes as soon as there is any byte;
 /// a `send` completes only when all bytes are gone or the connection broke. After `close` the operations in flight
 /// complete (with an error) first, then `Closed` comes; the id is invalid from then on. Completions are reported in the
@@ -91,6 +91,9 @@ pub trait Backend: IoQueue + FileRegistry {
     fn recv(&mut self, socket: SocketId, into: &[Extent], pool: &mut BufferPool, token: SocketToken);
     /// Sends the extents, in order. At most [`MAX_SEGMENTS`] of them.
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken);
+    /// As `send`, and whatever the socket takes goes at once. Some: it is over, with the result that `Sent` would have
+    /// brought, and no completion follows. None: the completion follows.
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32>;
     /// Closes a socket; see the contract.
     fn close(&mut self, socket: SocketId, token: SocketToken);
     /// Submits what is queued and waits for a completion, at most until `deadline` (None: for ever). Adds all there

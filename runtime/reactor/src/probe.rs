@@ -72,6 +72,9 @@ impl IoQueue for AnyBackend {
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
         each!(self, b => b.submit(token, op))
     }
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        each!(self, b => b.try_now(op))
+    }
     fn cancel(&mut self, cmd: CmdId) {
         each!(self, b => b.cancel(cmd));
     }
@@ -113,6 +116,9 @@ impl Backend for AnyBackend {
     }
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         each!(self, b => b.send(socket, from, pool, token));
+    }
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        each!(self, b => b.try_send(socket, from, pool, token))
     }
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         each!(self, b => b.close(socket, token));

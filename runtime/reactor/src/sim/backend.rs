@@ -121,6 +121,10 @@ impl IoQueue for SimBackend {
         self.world.lock().submit_io(self.number, token, &op)
     }
 
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        self.world.lock().try_io(self.number, op)
+    }
+
     fn cancel(&mut self, cmd: CmdId) {
         self.world.lock().cancel_io(self.number, cmd);
     }
@@ -230,6 +234,14 @@ impl Backend for SimBackend {
         let mut world = self.world.lock();
         if let Err(result) = world.start_send(self.number, socket.0, from, token) {
             world.backends[self.number].ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], _pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        let mut world = self.world.lock();
+        match world.start_send(self.number, socket.0, from, token) {
+            Err(result) => Some(result),
+            Ok(()) => world.sent_at_once(self.number, socket.0),
         }
     }
 

@@ -1,4 +1,6 @@
-//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits.
+//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits. The exception is a send: the
+//! socket nearly always takes all of it, and as a system call of its own it is over at once, while its completion in the
+//! ring would end the wait of the next `enter` before anything worth waiting for has come.
 //!
 //! Ownership: an operation lives in a slot of one fixed slab, with its `msghdr` and scatter list; the slot is freed
 //! only by the operation's own completion, never by a cancellation. `user_data` is `{kind: 8, generation: 24, slot: 32}`, so
@@ -28,7 +30,8 @@ use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId
 use crate::clock;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
-use crate::file::FileEntry;
+use crate::file::{FileEntry, file_of};
+use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
 use crate::offload::{Done, Offload};
 use crate::slab::Slab;
@@ -61,6 +64,8 @@ pub struct Uring {
     io_depth: u32,
     pool: Offload,
     done: Vec<Done>,
+    /// For operations that are done at once.
+    scratch: IoVecs,
     /// Entries for which the submission queue had no room.
     backlog: VecDeque<squeue::Entry>,
     reaped: Vec<(u64, i32)>,
@@ -105,6 +110,7 @@ impl Uring {
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
             done: Vec::with_capacity(config.io_depth as usize),
+            scratch: IoVecs::default(),
             backlog: VecDeque::new(),
             reaped: Vec::with_capacity(1024),
             ready: VecDeque::with_capacity(1024),
@@ -293,6 +299,11 @@ impl IoQueue for Uring {
         self.submit_storage(token, &op)
     }
 
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        let (entry, _) = self.files.get_mut(file_of(op))?;
+        entry.try_now(op, &self.arenas, &mut self.scratch)
+    }
+
     fn cancel(&mut self, cmd: CmdId) {
         self.cancel_storage(cmd);
     }
@@ -355,7 +366,14 @@ impl Backend for Uring {
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        self.start_send(socket, from, token);
+        if let Some(result) = self.start_send(socket, from, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        self.start_send(socket, from, token)
     }
 
     fn close(&mut self, socket: SocketId, token: SocketToken) {
