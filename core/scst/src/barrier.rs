@@ -79,7 +79,7 @@ impl Engine {
         if to == self.config.reactor {
             self.loopback.push_back(message);
         } else {
-            fx.push_back(Effect::Send { to, message });
+            fx.push_back(Effect::Send { to, message: Box::new(message) });
         }
     }
 
@@ -290,7 +290,7 @@ impl Engine {
                 match self.reservation_conflict(id, device) {
                     Some(outcome) => {
                         self.release_barrier_of(id, device, DeviceUpdate::default(), fx);
-                        self.complete(id, outcome, fx);
+                        self.complete(id, &outcome, fx);
                     }
                     None => self.execute(id, fx),
                 }
@@ -377,7 +377,7 @@ impl Engine {
             match owned.owner {
                 BarrierOwner::Command(id) => {
                     self.release_barrier_of(id, owned.device, DeviceUpdate::default(), fx);
-                    self.complete(id, Outcome::status(ScsiStatus::BUSY), fx);
+                    self.complete(id, &Outcome::status(ScsiStatus::BUSY), fx);
                 }
                 BarrierOwner::Tmf(tmf) => {
                     self.release_barrier(owned.id, DeviceUpdate::default(), fx);

@@ -50,7 +50,7 @@ pub struct Response<'a> {
     /// SCSI status.
     pub status: ScsiStatus,
     /// Sense data to send with it.
-    pub sense: Option<SenseData>,
+    pub sense: Option<&'a SenseData>,
     /// The format to emit the sense data in.
     pub sense_format: SenseFormat,
     /// Data-in: the first `data_in` bytes of this list.

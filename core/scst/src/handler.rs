@@ -69,6 +69,14 @@ pub struct SideEffects {
     pub prevent_removal: Option<bool>,
 }
 
+impl SideEffects {
+    /// Whether there are none.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.attention_for_others.is_none() && self.control.is_none() && self.prevent_removal.is_none()
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {

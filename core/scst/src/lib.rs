@@ -20,6 +20,7 @@ mod command;
 pub mod config;
 pub mod core_commands;
 pub mod driver;
+mod effects;
 pub mod engine;
 pub mod event;
 mod execute;

@@ -148,12 +148,12 @@ impl Shard {
 
     /// The data-out of a command are in its buffer, or will not come.
     pub fn data_received(&mut self, now: Nanos, cmd: CmdId, result: Result<(), DataError>) {
-        self.engine.handle(now, Event::DataReceived { cmd, result }, &mut self.effects);
+        self.engine.data_received_at(now, cmd, result, &mut self.effects);
     }
 
     /// The response has left, or can no longer leave; the buffer is not used any more.
     pub fn response_sent(&mut self, now: Nanos, cmd: CmdId) {
-        self.engine.handle(now, Event::ResponseSent { cmd }, &mut self.effects);
+        self.engine.response_sent_at(now, cmd, &mut self.effects);
     }
 
     /// A task management function has arrived; [`TargetDriver::task_management_done`] follows.
@@ -238,7 +238,11 @@ impl Shard {
 
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        while let Some(effect) = self.effects.pop_front() {
+        loop {
+            while let Some(sg) = self.effects.pop_released() {
+                cx.mem.release(sg);
+            }
+            let Some(effect) = self.effects.pop_front() else { return };
             self.carry_out(effect, cx, driver);
         }
     }
@@ -247,9 +251,8 @@ impl Shard {
         match effect {
             Effect::Allocate { cmd, bytes } => {
                 let sg = cx.mem.allocate(bytes);
-                self.engine.handle(cx.now, Event::Buffer { cmd, sg }, &mut self.effects);
+                self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects);
             }
-            Effect::Release { sg } => cx.mem.release(&sg),
             Effect::Execute { cmd } => self.execute(cmd, cx),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {
@@ -262,7 +265,7 @@ impl Shard {
                 let control = self.handler(device).map(|h| h.reset()).unwrap_or_default();
                 self.engine.handle(cx.now, Event::DeviceReset { device, barrier, control }, &mut self.effects);
             }
-            Effect::Send { to, message } => cx.outbox.messages.push((to, message)),
+            Effect::Send { to, message } => cx.outbox.messages.push((to, *message)),
             Effect::DeviceRemoved { device } => {
                 if let Some(slot) = self.handlers.get_mut(device.0 as usize) {
                     *slot = None;
@@ -318,7 +321,7 @@ impl Shard {
 
     fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
         if let Execution::Done(outcome) = execution {
-            self.engine.handle(now, Event::Executed { cmd, outcome }, &mut self.effects);
+            self.engine.executed_at(now, cmd, &outcome, &mut self.effects);
         }
     }
 

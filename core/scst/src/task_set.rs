@@ -61,6 +61,12 @@ impl Engine {
 
     /// A command is complete as far as the transport is concerned: it runs, or waits for its turn.
     pub(crate) fn enter_task_set(&mut self, id: CmdId, fx: &mut Effects) {
+        if !self.start_plain(id, fx) {
+            self.enter_task_set_slowly(id, fx);
+        }
+    }
+
+    fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         if command.is_aborted() {
             self.finish_aborted(id, fx);
@@ -113,10 +119,14 @@ impl Engine {
         }
         command.marks.remove(CommandMarks::IN_TASK_SET);
         let (slot, previous, next, attribute) = (command.nexus, command.previous, command.next, command.attribute);
-        if let Some(previous) = self.commands.at_mut(previous) {
+        if previous != NONE
+            && let Some(previous) = self.commands.at_mut(previous)
+        {
             previous.next = next;
         }
-        if let Some(next) = self.commands.at_mut(next) {
+        if next != NONE
+            && let Some(next) = self.commands.at_mut(next)
+        {
             next.previous = previous;
         }
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };

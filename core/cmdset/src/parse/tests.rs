@@ -325,3 +325,30 @@ fn what_the_mid_level_answers_is_known_and_the_rest_is_not() {
     assert_eq!(refused(&[0xa3, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), (1, Some(4)));
     assert_eq!(refused(&[0x28, 0, 0, 0, 0, 0]), (6, None), "a CDB that is too short");
 }
+
+proptest::proptest! {
+    /// What is read without the table is read as the table has it.
+    #[test]
+    fn the_short_way_agrees_with_the_table(
+        opcode in proptest::sample::select(vec![0x28u8, 0x2a, 0x88, 0x8a]),
+        bits in proptest::sample::select(vec![0u8, 0x08, 0x10, 0x18, 0x02, 0x20]),
+        lba in proptest::prelude::any::<u64>(),
+        blocks in proptest::sample::select(vec![0u32, 1, 8, 0x4000, 0x4001, 0xffff, 0x1_0000]),
+        (group, control) in (0u8..0x40, proptest::sample::select(vec![0u8, 0x04, 0xc0])),
+        length in 6usize..17,
+    ) {
+        let mut bytes = cdb_16(opcode, bits, lba, blocks);
+        (bytes[14], bytes[15]) = (group, control);
+        if opcode < 0x80 {
+            bytes[6] = group;
+            bytes[7..9].copy_from_slice(&(blocks as u16).to_be_bytes());
+            bytes[9] = control;
+        }
+        let cdb = Cdb::new(&bytes[..length]);
+        if let Some(parsed) = plain_transfer(&cdb, &disk()) {
+            proptest::prop_assert_eq!(Ok(parsed), parse_by_table(&cdb, &disk()));
+        }
+        let plain = bits & !0x18 | control | group & 0xe0 == 0 && blocks <= 0x4000 && length == 16;
+        proptest::prop_assert!(!plain || plain_transfer(&cdb, &disk()).is_some());
+    }
+}
