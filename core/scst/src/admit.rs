@@ -51,6 +51,17 @@ impl Engine {
         }
         // Its place in the order is where it arrived, not where its buffer or its data are there.
         let bytes = buffer_bytes(command);
+        if let Some(data) = new.data
+            && bytes > 0
+            && command.parsed.direction == DataDirection::ToDevice
+        {
+            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
+            command.sg.push(data.slice(0, bytes));
+            command.marks |= CommandMarks::BORROWED;
+            self.join_task_set(id);
+            self.enter_task_set(id, fx);
+            return Ok(id);
+        }
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
         if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
             session.bytes += u64::from(bytes);

@@ -26,7 +26,7 @@ impl Engine {
         let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
         let free = device.barriers.is_empty() && device.reservation.is_none() && nexus.attentions.is_empty();
-        let in_order = command.marks == CommandMarks::IN_TASK_SET
+        let in_order = command.marks - CommandMarks::BORROWED == CommandMarks::IN_TASK_SET
             && command.attribute == TaskAttribute::Simple
             && nexus.ordered | nexus.head_of_queue == 0;
         let writable = !(nexus.read_only || device.control.write_protect);

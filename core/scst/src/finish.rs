@@ -148,7 +148,7 @@ impl Engine {
     /// Frees the slot and what hangs on it.
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command(id) else { return };
-        if !command.sg.is_empty() {
+        if !command.sg.is_empty() && !command.marks.contains(CommandMarks::BORROWED) {
             fx.release(&command.sg);
         }
         let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
@@ -215,6 +215,7 @@ impl Engine {
 
     /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.
     pub fn buffers_in_use(&self) -> impl Iterator<Item = &SgList> {
-        self.commands.iter().map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
+        let own = self.commands.iter().filter(|(_, _, c)| !c.marks.contains(CommandMarks::BORROWED));
+        own.map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
     }
 }

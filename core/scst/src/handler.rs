@@ -162,6 +162,10 @@ pub trait HandlerShard {
     fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution;
     /// The command has been aborted: end it soon if that is possible.
     fn cancel(&mut self, cmd: CmdId, io: &mut dyn IoQueue);
+    /// Whether data-out may lie anywhere in memory, at any address. Where it may not, they come in a page-aligned buffer.
+    fn takes_data_in_place(&self) -> bool {
+        false
+    }
     /// The logical unit was reset: volatile settings go back to their saved or default values.
     fn reset(&mut self) -> ControlSettings;
     /// The settings in force now.

@@ -60,6 +60,7 @@ fn command(session: SessionId, direction: Direction, number: u32) -> NewCommand 
         attribute: TaskAttribute::Simple,
         expected: Some(ExpectedTransfer { direction: data, length: BYTES, read_length: 0 }),
         held: false,
+        data: None,
     }
 }
 

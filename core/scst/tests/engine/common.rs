@@ -384,7 +384,7 @@ impl World {
 
 pub(crate) fn new_command(session: SessionId, lun: u8, cdb: &[u8], attribute: TaskAttribute) -> NewCommand {
     let (lun, cdb) = (Lun([0, lun, 0, 0, 0, 0, 0, 0]), Cdb::new(cdb));
-    NewCommand { session, driver_tag: 0, lun, cdb, attribute, expected: None, held: false }
+    NewCommand { session, driver_tag: 0, lun, cdb, attribute, expected: None, held: false, data: None }
 }
 
 pub(crate) fn good(tag: u64) -> Seen {
