@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 
 use scst_core::CommandState;
+use scst_core::buffer::Extent;
+use scst_core::driver::NewCommand;
 use scst_core::event::DataError;
 use scst_core::ids::{CmdId, SessionId};
 use scst_core::{Nanos, engine::Limits};
 use scst_scsi::{TaskAttribute, TaskManagementFunction as F};
 
-use crate::common::{Seen, World, rows, target};
+use crate::common::{Seen, World, new_command, rows, target};
 
 /// Where decisions come from: a seed, or the bytes of a fuzzer.
 pub(crate) enum Random {
@@ -132,7 +134,11 @@ impl History {
         }
         let held = self.random.chance(5);
         self.w.nodes[node].pool.refuse = self.random.chance(3);
-        let (tag, id) = self.w.send_with(node, session, lun, &cdb, attribute, held);
+        // Some drivers have the data of a write already, in memory of their own.
+        let data = (opcode == 0x2a && self.random.chance(50)).then_some(Extent { arena: 7, len: 1024, offset: 0 });
+        let new = NewCommand { held, data, ..new_command(session, lun, &cdb, attribute) };
+        let (tag, id) = self.w.arrive(node, new);
+        self.w.run(node);
         let command = Command { node, id, tag, session, lun, opcode, data_due: false, held };
         self.live.insert((node, tag), command);
     }
