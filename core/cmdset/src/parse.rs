@@ -34,7 +34,10 @@ pub fn parse(cdb: &Cdb, disk: &DiskParameters) -> Result<ParsedCommand, SenseDat
         length,
         flags,
         lba: range.lba,
-        blocks: if matches!(command, DiskCommand::Unmap { .. }) { u64::MAX } else { range.blocks },
+        blocks: match command {
+            DiskCommand::Unmap { .. } | DiskCommand::Erase { all: true, .. } => u64::MAX,
+            _ => range.blocks,
+        },
     })
 }
 
@@ -142,6 +145,9 @@ fn decode(
         0x34 | 0x90 => C::PreFetch { range, immed: cdb.bit(1, 1) },
         0x35 | 0x91 => C::SynchronizeCache { range, immed: cdb.bit(1, 1) },
         0x41 | 0x93 => C::WriteSame(write_same(row, cdb, range, disk)?),
+        // ERA: with it there is no length (SBC, ERASE).
+        0x2c | 0xac if cdb.bit(1, 2) && range.blocks != 0 => return Err(bad_block_count(row)),
+        0x2c | 0xac => C::Erase { range, all: cdb.bit(1, 2) },
         0x42 => C::Unmap { anchor: unmap_anchor(cdb, disk)?, length: cdb.u16(7) },
         0x9e if cdb.bits(1, 4, 0) == 0x12 => lba_status(cdb, range)?,
         0x9e => C::ReadCapacity16 { allocation: cdb.u32(10) },
