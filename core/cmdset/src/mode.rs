@@ -16,7 +16,7 @@ pub(crate) const MAX_PAGE: usize = 32;
 const BUSY_TIMEOUT: u16 = 0xffff;
 
 /// What MODE SELECT can change in the control page.
-const CHANGEABLE_CONTROL: ControlPage = ControlPage {
+pub(crate) const CHANGEABLE_CONTROL: ControlPage = ControlPage {
     d_sense: true,
     queue_algorithm_modifier: 0xf,
     qerr: 0x3,
@@ -204,7 +204,7 @@ fn take_caching(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize
     Ok(())
 }
 
-fn control(values: &ModeValues) -> ControlPage {
+pub(crate) fn control(values: &ModeValues) -> ControlPage {
     ControlPage {
         tst: u8::from(values.task_set_per_nexus),
         d_sense: values.descriptor_sense,
@@ -217,7 +217,7 @@ fn control(values: &ModeValues) -> ControlPage {
     }
 }
 
-fn take_control(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize, u8)> {
+pub(crate) fn take_control(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize, u8)> {
     let Some(page) = ControlPage::parse(raw) else { return Ok(()) };
     values.unrestricted_reordering = match page.queue_algorithm_modifier {
         0 => false,

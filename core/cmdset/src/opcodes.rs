@@ -4,7 +4,7 @@ use scst_scsi::bytes::Writer;
 use scst_scsi::opcode::{
     CommandDescriptor, OpcodeTable, SupportedTmfs, TmfTimeouts, encode_supported_opcodes, encode_supported_tmfs,
 };
-use scst_scsi::{Cdb, CommandFlags, SenseData};
+use scst_scsi::{Cdb, CommandFlags, DeviceType, SenseData};
 
 use crate::params::{DiskParameters, finish};
 
@@ -71,6 +71,31 @@ fn table(disk: &DiskParameters) -> &'static OpcodeTable {
     OpcodeTable::for_device(disk.device_type)
 }
 
+/// Operation codes of a tape that are implemented with all their rows.
+const SUPPORTED_BY_TAPE: [u8; 21] = [
+    0x00,
+    0x01,
+    0x05,
+    0x08,
+    0x0a,
+    0x10,
+    0x11,
+    0x12,
+    0x15,
+    0x19,
+    0x1a,
+    0x1b,
+    0x1d,
+    0x1e,
+    0x2b,
+    0x34,
+    0x44,
+    0x4d,
+    0x55,
+    0x5a,
+    MAINTENANCE_IN,
+];
+
 /// Whether the disk, or the mid-level on its behalf, does the command of a row.
 pub fn is_supported(row: &CommandDescriptor, disk: &DiskParameters) -> bool {
     if row.flags.contains(CommandFlags::CORE) {
@@ -82,6 +107,7 @@ pub fn is_supported(row: &CommandDescriptor, disk: &DiskParameters) -> bool {
         (SERVICE_ACTION_IN_16, Some(action)) => matches!(action, 0x10 | 0x12),
         // REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
         (MAINTENANCE_IN, Some(action)) => matches!(action, 0x0c | 0x0d),
+        (opcode, _) if disk.device_type == DeviceType::TAPE => SUPPORTED_BY_TAPE.contains(&opcode),
         (opcode, _) => IS_SUPPORTED[usize::from(opcode)],
     }
 }

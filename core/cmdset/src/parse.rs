@@ -46,7 +46,7 @@ fn invalid_bit(byte: u16, bit: u8) -> SenseData {
 }
 
 /// Refuses bits that nothing here evaluates (SPC-6 4.2.5.2 lets a device server check reserved bits).
-fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
+pub(crate) fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
     if is_plain_transfer(cdb) {
         return Ok(());
     }
@@ -157,7 +157,7 @@ fn decode(
 }
 
 /// Commands of SPC, and of SBC that do not touch the medium.
-fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
+pub(crate) fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
     use DiskCommand as C;
     Ok(match cdb.opcode() {
         0x00 => C::TestUnitReady,

@@ -56,7 +56,7 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
     // Alone, because one decides what the other may do, on whatever reactor its nexus lives.
     row("LOAD UNLOAD", &[0x1b, 0x01, 0, 0, 0x0f, 0x04]).flags(EXCLUSIVE).timeout(WIND),
     row("PREVENT ALLOW MEDIUM REMOVAL", &[0x1e, 0, 0, 0, 0x03, 0x04]).flags(EXCLUSIVE),
-    row("LOCATE(10)", &[0x2b, 0x07, 0, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0x04]).timeout(WIND),
+    row("LOCATE(10)", &[0x2b, 0x03, 0, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0x04]).timeout(WIND),
     row("READ POSITION", &[0x34, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0x04])
         .data(DataDirection::FromDevice, DataLength::Unknown)
         .flags(CommandFlags::UNKNOWN_LENGTH),
