@@ -133,6 +133,9 @@ fn invalid(at: usize, bit: Option<u8>) -> SenseData {
     SenseData::invalid_field_in_parameter_list(u16::try_from(at).unwrap_or(u16::MAX), bit)
 }
 
+/// Takes a page over. The error is the byte and leftmost bit of a field with a value that it must not have.
+type Take = fn(&mut TapeModes, &RawPage<'_>) -> Result<(), (usize, u8)>;
+
 /// One mode page.
 struct Page {
     code: u8,
@@ -141,7 +144,7 @@ struct Page {
     /// Writes the page with the given values, or with a one in each bit that can be changed.
     emit: fn(Option<&TapeModes>, &mut Writer<'_>),
     /// Takes a page over that differs only where it may.
-    take: fn(&mut TapeModes, &RawPage<'_>) -> Result<(), (usize, u8)>,
+    take: Take,
 }
 
 impl Page {

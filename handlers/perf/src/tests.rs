@@ -1,0 +1,6 @@
+//! Stories of CDBs through a shard.
+
+mod block;
+mod rig;
+mod tape;
+mod wrapper;
