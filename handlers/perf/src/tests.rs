@@ -1,5 +1,6 @@
 //! Stories of CDBs through a shard.
 
+mod any;
 mod block;
 mod rig;
 mod tape;
