@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
+use crate::latency::Stage;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -42,7 +43,7 @@ impl Engine {
         let alone = session.commands == 0;
         let command = Command {
             state: CommandState::AwaitingBuffer,
-            marks: if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() },
+            marks: self.new_marks | if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() },
             attribute: effective_attribute(new.attribute, parsed.flags),
             session: new.session,
             nexus: if nexus.is_some() { slot } else { NONE },
@@ -106,7 +107,7 @@ impl Engine {
 
     /// The pool has answered.
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<SgList>, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else {
+        let Some(mut command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.push_back(Effect::Release { sg });
             }
@@ -114,9 +115,17 @@ impl Engine {
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
         command.sg = sg.unwrap_or_default();
-        if command.is_aborted() {
-            self.finish_aborted(id, fx);
-        } else if sg.is_none() {
+        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
+            if command.is_aborted() {
+                return self.finish_aborted(id, fx);
+            }
+            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
+                self.enter_stage(id, Stage::DataWait);
+            }
+            let Some(measured) = self.command_mut(id) else { return };
+            command = measured;
+        }
+        if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {

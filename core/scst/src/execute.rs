@@ -8,6 +8,7 @@ use crate::engine::{Effects, Engine, no_lun};
 use crate::event::{BarrierScope, Effect};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId};
+use crate::latency::Stage;
 
 /// WRITE PROTECTED.
 const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTECT, Asc(0x2700));
@@ -27,6 +28,7 @@ impl Engine {
             if let Some(found) = self.device_mut(device) {
                 found.blocked.push_back(id);
             }
+            self.enter_stage(id, Stage::CheckBlocking);
             return;
         }
         if let Some(outcome) = self.refusal(id, device) {

@@ -70,9 +70,11 @@ impl Engine {
 
     /// The response is gone, or cannot go any more.
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
-        if self.command(id).is_some_and(|c| c.state == CommandState::Responding) {
-            self.free(id, fx);
+        let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
+        if command.marks.contains(CommandMarks::MEASURED) {
+            self.count_latency(id);
         }
+        self.free(id, fx);
     }
 
     /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
@@ -183,6 +185,9 @@ impl Engine {
     /// The last command of a closing session has gone.
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.remove(id.index);
+        }
         for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
             self.drop_nexus(slot, fx);
         }
