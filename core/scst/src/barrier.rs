@@ -263,10 +263,12 @@ impl Engine {
         if !command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED) {
             return;
         }
-        let awaited = command.marks.contains(CommandMarks::AWAITED);
+        let marks = command.marks;
         command.marks.remove(CommandMarks::AWAITED);
-        self.enter_stage(id, Stage::TransmitWait);
-        if !awaited {
+        if let Some(latency) = self.latency.as_mut().filter(|_| marks.contains(CommandMarks::MEASURED)) {
+            latency.enter(id, Stage::TransmitWait, self.now);
+        }
+        if !marks.contains(CommandMarks::AWAITED) {
             return;
         }
         for wait in &mut self.waits {

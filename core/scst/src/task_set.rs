@@ -87,7 +87,10 @@ impl Engine {
                 self.enter_stage(id, Stage::TargetPreExec);
                 return;
             }
-            self.enter_stage(id, Stage::CheckOrder);
+            // So it is measured.
+            if let Some(latency) = &mut self.latency {
+                latency.enter(id, Stage::CheckOrder, self.now);
+            }
         }
         if nexus == NONE {
             self.start(id, fx);

@@ -66,14 +66,13 @@ pub(super) fn print_units(statistics: &Statistics, out: &mut String) -> fmt::Res
     for ((_, device), stages) in units {
         let name = device.map_or(OTHER, |id| statistics.devices.get(&id).map_or("-", String::as_str));
         for (stage, histogram) in Stage::ALL.iter().zip(&*stages).filter(|(_, h)| h.count() > 0) {
-            let [p50, p90, p99, p999] = [500, 900, 990, 999].map(|q| micros(histogram.quantile(q) as f64));
+            let [p50, p90, p99, p999, max] = [500, 900, 990, 999, 1000].map(|q| micros(histogram.quantile(q) as f64));
             writeln!(
                 out,
-                "{} {} {} {p50:.1} {p90:.1} {p99:.1} {p999:.1} {:.1} us {}",
+                "{} {} {} {p50:.1} {p90:.1} {p99:.1} {p999:.1} {max:.1} us {}",
                 word(name),
                 stage.name(),
                 histogram.count(),
-                micros(histogram.max() as f64),
                 stage.part()
             )?;
         }

@@ -69,8 +69,8 @@ other - r4096 total 2 1.0 3.0 2.0 1.0 us 4.0 all
 
 [histograms]
 device state count p50 p90 p99 p99.9 max unit part
-disk1 EXEC_WAIT 100 2.0 2.0 900.0 900.0 900.0 us device
-other total 1 1000.0 1000.0 1000.0 1000.0 1000.0 us all
+disk1 EXEC_WAIT 100 2.0 2.0 917.5 917.5 917.5 us device
+other total 1 1048.6 1048.6 1048.6 1048.6 1048.6 us all
 ";
     assert_eq!(report(&statistics, "0.1", 17), expected);
 }

@@ -14,6 +14,7 @@ pub(super) struct Lap {
     arrived: Nanos,
     /// When it entered its stage.
     since: Nanos,
+    /// Holds what was spent in the visited stages, in the others anything.
     spent: [u64; STAGES - 1],
 }
 
@@ -25,8 +26,12 @@ impl Default for Lap {
 }
 
 impl Lap {
-    pub(super) fn of(generation: u32, now: Nanos) -> Self {
-        Self { owner: generation + 1, visited: 1, arrived: now, since: now, ..Self::default() }
+    /// A command begins its way, unless it already has.
+    pub(super) fn begin(&mut self, generation: u32, now: Nanos) {
+        if !self.is_of(generation) {
+            (self.owner, self.stage, self.visited) = (generation + 1, Stage::PrepareSpace, 0);
+            (self.arrived, self.since) = (now, now);
+        }
     }
 
     pub(super) fn is_of(&self, generation: u32) -> bool {
@@ -42,24 +47,27 @@ impl Lap {
     /// clock was read since.
     pub(super) fn enter(&mut self, stage: Stage, now: Nanos) {
         let now = now.max(self.since);
-        self.spent[self.stage as usize] += now.0 - self.since.0;
+        let (left, bit) = (self.stage as usize, 1 << self.stage as u8);
+        let before = if self.visited & bit == 0 { 0 } else { self.spent[left] };
+        self.spent[left] = before + (now.0 - self.since.0);
+        self.visited |= bit;
         self.since = now;
         self.stage = stage;
-        self.visited |= 1 << stage as u8;
     }
 
     /// The end: hands out the stages it was in with what it spent there, and the total.
     pub(super) fn finish(&mut self, now: Nanos, mut each: impl FnMut(usize, u64)) {
         self.enter(self.stage, now);
         self.owner = 0;
-        let mut left = self.visited;
+        let (mut left, mut sum) = (self.visited, 0);
         while left != 0 {
             let stage = left.trailing_zeros() as usize;
+            sum += self.spent[stage];
             each(stage, self.spent[stage]);
             left &= left - 1;
         }
         let total = self.since.0 - self.arrived.0;
-        debug_assert_eq!(self.spent.iter().sum::<u64>(), total, "every moment belongs to one stage");
+        debug_assert_eq!(sum, total, "every moment belongs to one stage");
         each(Stage::Total as usize, total);
     }
 }
@@ -70,7 +78,9 @@ mod tests {
 
     #[test]
     fn stages_add_up_whatever_the_clock_says() {
-        let mut lap = Lap::of(7, Nanos(100));
+        let mut lap = Lap { spent: [99; STAGES - 1], ..Lap::default() };
+        lap.begin(7, Nanos(100));
+        lap.begin(7, Nanos(110));
         assert!(lap.is_of(7) && !lap.is_of(8));
         lap.enter(Stage::ExecWait, Nanos(130));
         lap.enter(Stage::TransmitWait, Nanos(120));
