@@ -1,5 +1,5 @@
 //! In the steady state a READ or a WRITE allocates nothing: every allocation of the process is counted, but those of the
-//! test's own thread, which plays the initiator.
+//! test's own thread, which plays the initiator. So it is while latencies are measured.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -137,10 +137,11 @@ fn read_and_write_allocate_nothing() {
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
         host.clear_unit_attentions(0).unwrap();
-        for blocks in [8_u32, 128, 1024] {
+        for (measured, blocks) in [(false, 8_u32), (false, 128), (false, 1024), (true, 8), (true, 1024)] {
+            reactor.ask(Request::MeasureLatency(measured));
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];
-            let name = |what| format!("{choice:?} {what} of {blocks} blocks");
+            let name = |what| format!("{choice:?} {what} of {blocks} blocks, measured: {measured}");
             measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
             measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
         }

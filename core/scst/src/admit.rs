@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
+use crate::latency::Stage;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -37,6 +38,7 @@ impl Engine {
         let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
         let command = Command::renew(place, new, parsed);
+        command.marks |= self.new_marks;
         let alone = session.commands == 0;
         session.commands += 1;
         let mut full = false;
@@ -85,7 +87,7 @@ impl Engine {
 
     /// The pool has answered.
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else {
+        let Some(mut command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
@@ -95,9 +97,17 @@ impl Engine {
         if let Some(sg) = sg {
             command.sg.assign(sg);
         }
-        if command.is_aborted() {
-            self.finish_aborted(id, fx);
-        } else if sg.is_none() {
+        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
+            if command.is_aborted() {
+                return self.finish_aborted(id, fx);
+            }
+            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
+                self.enter_stage(id, Stage::DataWait);
+            }
+            let Some(measured) = self.command_mut(id) else { return };
+            command = measured;
+        }
+        if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {

@@ -51,6 +51,8 @@ bitflags! {
         const COUNTED_ORDER = 1 << 7;
         /// Its data are the driver's (see `NewCommand::data`): there is no buffer to give back.
         const BORROWED = 1 << 9;
+        /// Its way through the stages is measured (see `latency`).
+        const MEASURED = 1 << 8;
     }
 }
 

@@ -62,7 +62,7 @@ impl Engine {
         let Some(command) = self.command_mut(id) else { return };
         command.outcome = *outcome;
         command.state = CommandState::Responding;
-        let awaited = command.marks.contains(CommandMarks::AWAITED);
+        let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
         self.leave_task_set(id, fx);
         fx.push_back(Effect::Respond { cmd: id });
         if awaited {
@@ -77,9 +77,11 @@ impl Engine {
 
     /// The response is gone, or cannot go any more.
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
-        if self.command(id).is_some_and(|c| c.state == CommandState::Responding) {
-            self.free(id, fx);
+        let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
+        if command.marks.contains(CommandMarks::MEASURED) {
+            self.count_latency(id);
         }
+        self.free(id, fx);
     }
 
     /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
@@ -158,6 +160,7 @@ impl Engine {
         }
         if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
             found.commands -= 1;
+            found.ended += 1;
             found.bytes -= u64::from(reserved);
             if found.closing && found.commands == 0 {
                 self.session_gone(session, fx);
@@ -190,6 +193,9 @@ impl Engine {
     /// The last command of a closing session has gone.
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.remove(id.index);
+        }
         for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
             self.drop_nexus(slot, fx);
         }

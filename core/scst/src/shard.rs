@@ -18,6 +18,7 @@ use crate::event::{DataError, Effect, Event, Message, TaskManagementRequest};
 use crate::handler::{ExecContext, Execution, HandlerShard};
 use crate::ids::{CmdId, DeviceId, ReactorId, SessionId, TargetId};
 use crate::io::{IoCompletion, IoQueue};
+use crate::latency::Clock;
 
 /// What the control plane asks of a shard.
 pub enum Control {
@@ -103,6 +104,11 @@ impl Shard {
     /// A shard without devices and targets.
     pub fn new(config: EngineConfig) -> Self {
         Self { engine: Engine::new(config), handlers: Vec::new(), effects: Effects::with_capacity(256) }
+    }
+
+    /// Measures latencies from now on (see [`Engine::measure_latency`]), or (None) no longer.
+    pub fn measure_latency(&mut self, clock: Option<Box<dyn Clock>>) {
+        self.engine.measure_latency(clock);
     }
 
     /// The engine, to look at.
@@ -243,15 +249,40 @@ impl Shard {
         self.executed(cx.now, id, execution);
     }
 
+    /// The driver has spent time within the turn: who measures latencies should know.
+    pub fn time_has_passed(&mut self) {
+        if self.engine.measures_latency() {
+            self.engine.read_clock();
+        }
+    }
+
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        loop {
-            while let Some(sg) = self.effects.pop_released() {
-                cx.mem.release(sg);
-            }
-            let Some(effect) = self.effects.pop_front() else { return };
+        if self.engine.measures_latency() {
+            return self.run_measured(cx, driver);
+        }
+        while let Some(effect) = self.next_effect(cx) {
             self.carry_out(effect, cx, driver);
         }
+    }
+
+    /// The same, and writes down when a device gets a command.
+    fn run_measured(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+        self.engine.read_clock();
+        while let Some(effect) = self.next_effect(cx) {
+            if let Effect::Execute { cmd } = effect {
+                self.engine.hand_over(cmd);
+            }
+            self.carry_out(effect, cx, driver);
+        }
+    }
+
+    /// The next effect; buffers that nobody needs any more go back first.
+    fn next_effect(&mut self, cx: &mut RunContext<'_>) -> Option<Effect> {
+        while let Some(sg) = self.effects.pop_released() {
+            cx.mem.release(sg);
+        }
+        self.effects.pop_front()
     }
 
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {

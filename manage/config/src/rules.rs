@@ -94,6 +94,12 @@ pub const GLOBAL: Table = &[&[
         "0",
         "Enters default serial numbers and identifiers instead of the machine's identity: for disks that move.",
     ),
+    rule(
+        "measure_latency",
+        BOOL,
+        "0",
+        "Measures where the time of commands goes, by session, size and stage; see STATISTICS in scstd(8).",
+    ),
     no_effect("threads", Kind::Number { min: 1, max: 4096 }, "1", REACTORS),
     no_effect("max_tasklet_cmd", Kind::Number { min: 0, max: 1 << 20 }, "10", REACTORS),
     rule(
@@ -103,7 +109,6 @@ pub const GLOBAL: Table = &[&[
         "Microseconds that a reactor polls before it sleeps, while commands come that soon: low latency for CPU time.",
     ),
     no_effect("force_global_sgv_pool", BOOL, "0", NUMA),
-    no_effect("measure_latency", BOOL, "0", "latency statistics come with the management tree"),
     no_effect("async_lun_replace", BOOL, "0", "a LUN is replaced without holding up the others"),
     only_default("cluster_name", Kind::Text(64), "", "clusters are not supported yet by this version"),
     no_effect("trace_level", Kind::Text(256), "", LOG),

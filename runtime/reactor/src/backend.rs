@@ -8,6 +8,7 @@ use std::sync::Arc;
 use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::io::{FileId, IoCompletion, IoQueue};
+use scst_core::latency::Clock;
 use scst_mem::BufferPool;
 
 /// A socket (connection or listener) of one back-end.
@@ -72,6 +73,8 @@ pub trait FileRegistry {
 pub trait Backend: IoQueue + FileRegistry {
     /// Monotonic time. Taken once per `wait` and constant until the next.
     fn now(&self) -> Nanos;
+    /// Reads the same time at any moment, for what wants to know more than once for each `wait`.
+    fn clock(&self) -> Box<dyn Clock>;
     /// Opens a TCP listener (SO_REUSEADDR; an IPv6 wildcard address also takes IPv4).
     ///
     /// # Errors

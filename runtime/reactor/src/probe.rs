@@ -9,6 +9,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::BufferPool;
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
@@ -92,6 +93,9 @@ impl FileRegistry for AnyBackend {
 impl Backend for AnyBackend {
     fn now(&self) -> Nanos {
         each!(self, b => b.now())
+    }
+    fn clock(&self) -> Box<dyn Clock> {
+        each!(self, b => b.clock())
     }
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
         each!(self, b => b.listen(addr))

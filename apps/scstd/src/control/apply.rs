@@ -61,6 +61,10 @@ impl Control {
                 _ => {}
             }
             self.applied.apply(change);
+            if let Change::SetGlobal { name: "measure_latency", .. } = change {
+                let on = self.applied.globals.flag("measure_latency");
+                self.ask_all("measure latencies", || Request::MeasureLatency(on));
+            }
             outcome.done.push(change.to_string());
         }
         touched.extend(self.numbers.displaced(&self.applied));

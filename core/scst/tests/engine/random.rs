@@ -2,6 +2,7 @@
 //! every function is answered, nothing that a function aborted executes after its answer, exclusive commands are
 //! alone, nothing is left at the end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use scst_core::CommandState;
@@ -9,6 +10,7 @@ use scst_core::buffer::Extent;
 use scst_core::driver::NewCommand;
 use scst_core::event::DataError;
 use scst_core::ids::{CmdId, SessionId};
+use scst_core::latency::Clock;
 use scst_core::{Nanos, engine::Limits};
 use scst_scsi::{TaskAttribute, TaskManagementFunction as F};
 
@@ -72,6 +74,20 @@ struct History {
     sessions: Vec<(usize, SessionId)>,
     live: BTreeMap<(usize, u64), Command>,
     functions: BTreeMap<(usize, u64), Function>,
+    steps: u64,
+}
+
+/// Steps after which latencies are measured, or no longer; without a random number, so that old histories stay.
+const SWITCH: u64 = 17;
+
+/// A clock that says anything.
+struct Wild(Cell<u64>);
+
+impl Clock for Wild {
+    fn now(&self) -> Nanos {
+        self.0.set(self.0.get().wrapping_add(0x9e37_79b9));
+        Nanos(self.0.get() % 1000)
+    }
 }
 
 impl History {
@@ -82,10 +98,17 @@ impl History {
         let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
-        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new() }
+        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new(), steps: 0 }
     }
 
     fn step(&mut self) {
+        self.steps += 1;
+        if self.steps.is_multiple_of(SWITCH) {
+            let node = (self.steps / SWITCH) as usize % self.w.nodes.len();
+            let shard = &mut self.w.nodes[node].shard;
+            let on = !shard.engine().measures_latency();
+            shard.measure_latency(on.then(|| Box::new(Wild(Cell::default())) as Box<dyn Clock>));
+        }
         match self.random.below(100) {
             0..4 if self.sessions.len() < 6 => self.login(),
             4..6 => self.logout(),

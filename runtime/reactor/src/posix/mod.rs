@@ -17,6 +17,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
@@ -230,6 +231,10 @@ impl FileRegistry for Posix {
 impl Backend for Posix {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {

@@ -11,6 +11,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use super::net::{Holder, Side};
@@ -145,6 +146,10 @@ impl FileRegistry for SimBackend {
 impl Backend for SimBackend {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(self.world.clone())
     }
 
     fn listen(&mut self, mut addr: SocketAddr) -> io::Result<SocketId> {

@@ -24,6 +24,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
@@ -357,6 +358,10 @@ impl FileRegistry for Uring {
 impl Backend for Uring {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
