@@ -8,7 +8,7 @@ use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};
-use crate::command::{Command, CommandState, NONE};
+use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
 use crate::event::{Effect, Event, Message};
@@ -77,7 +77,7 @@ pub(crate) struct Device {
     pub(crate) barriers: Vec<ActiveBarrier>,
     /// Commands kept by them, oldest first.
     pub(crate) blocked: VecDeque<CmdId>,
-    /// Commands in state `Executing`.
+    /// Commands in state `Executing`, or answered with mapped data that have not been sent.
     pub(crate) executing: u32,
     /// Barriers wait in this queue when this engine is the device's home.
     pub(crate) home: HomeQueue,
@@ -205,11 +205,20 @@ impl Engine {
             commands: 0,
             bytes: 0,
             closing: false,
+            takes_mapped: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
         let id = SessionId { index, generation };
         self.apply_map(id, map);
         Ok(id)
+    }
+
+    /// Says whether the driver takes page-cached data of a file for data-in in this session: it must not look at them,
+    /// only have the kernel send them. At first it does not.
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
+            found.takes_mapped = takes;
+        }
     }
 
     /// The deadline after which `handle_timeout` has something to do.
@@ -280,6 +289,8 @@ impl Engine {
             sg: &command.sg,
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
+            // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
+            takes_mapped: session.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,

@@ -103,6 +103,7 @@ impl Rig {
             sg,
             nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
             read_only: read_only && self.faults & 1 != 0,
+            takes_mapped: false,
             removal_prevented: false,
             relative_port: 1,
             target_name: "iqn.2026-01.local.scst:fuzz",

@@ -126,6 +126,8 @@ pub(crate) struct Medium {
     pub(crate) resets: u32,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) control: ControlSettings,
+    /// READs are answered with mapped data where that may be.
+    pub(crate) mapped: bool,
 }
 
 /// Opcodes of the fake device: 00 no data, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
@@ -157,7 +159,11 @@ impl HandlerShard for Handler {
             _ => Err(SenseData::invalid_opcode()),
         }
     }
-    fn execute(&mut self, cmd: ExecCommand<'_>, _: &mut ExecContext<'_>) -> Execution {
+    fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        if self.0.borrow().mapped && cmd.takes_mapped && cmd.cdb.opcode() == 0x28 {
+            let lent = cx.mem.allocate(cmd.sg.bytes()).unwrap();
+            return Execution::Mapped(lent.extents()[0]);
+        }
         self.0.borrow_mut().executing.push((cmd.nexus.reactor, cmd.id));
         Execution::Pending
     }
