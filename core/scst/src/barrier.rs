@@ -212,9 +212,7 @@ impl Engine {
         let commands = match scope {
             BarrierScope::Abort { by } => self.abort_device(device, by, fx),
             _ if executing == 0 => Vec::new(),
-            BarrierScope::Device => {
-                self.commands_where(|c| c.device == Some(device) && c.is_executing())
-            }
+            BarrierScope::Device => self.commands_where(|c| c.device == Some(device) && c.is_executing()),
             BarrierScope::Range { lba, blocks } => self.commands_where(|c| {
                 c.device == Some(device)
                     && c.is_executing()

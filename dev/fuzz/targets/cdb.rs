@@ -118,6 +118,7 @@ impl Rig {
                     assert!(self.io.queue.is_empty(), "done, but an operation is in flight");
                     return outcome;
                 }
+                Execution::Mapped(pages) => panic!("nobody takes {pages:?}"),
                 Execution::Pending => {
                     assert!(!self.io.queue.is_empty(), "pending, but nothing is in flight");
                     if self.faults & 0x80 != 0 && at == 3 {

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use scst_core::buffer::Extent;
 
@@ -63,7 +63,11 @@ impl std::fmt::Debug for Arenas {
 
 impl Arenas {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { slots: (0..capacity).map(|_| OnceLock::new()).collect(), count: AtomicU32::new(0), foreign: OnceLock::new() }
+        Self {
+            slots: (0..capacity).map(|_| OnceLock::new()).collect(),
+            count: AtomicU32::new(0),
+            foreign: OnceLock::new(),
+        }
     }
 
     /// How many arenas there are.

@@ -125,7 +125,8 @@ impl FilePages {
             let len = (end - at).min(PAGES_AT_ONCE as u64 * page);
             let found = &mut pages[..len.div_ceil(page) as usize];
             // SAFETY: `end` is within the mapping, and there is a byte for each page of the range.
-            let result = unsafe { libc::mincore(self.base.add(at as usize).as_ptr().cast(), len as usize, found.as_mut_ptr()) };
+            let result =
+                unsafe { libc::mincore(self.base.add(at as usize).as_ptr().cast(), len as usize, found.as_mut_ptr()) };
             if result != 0 || found.iter().any(|page| page & 1 == 0) {
                 return false;
             }

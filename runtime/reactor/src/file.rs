@@ -5,8 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use scst_core::buffer::Extent;
 use scst_core::io::IoOp;
-use scst_mem::Arenas;
+use scst_mem::{Arenas, FilePages};
 
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
@@ -19,13 +20,33 @@ pub(crate) struct FileEntry {
     pub(crate) block_device: bool,
     /// Opened with O_DIRECT: RWF_NOWAIT would not mean "from the page cache".
     pub(crate) direct: bool,
+    /// Its pages, and their number with the arenas.
+    pages: Option<(u32, Arc<FilePages>)>,
 }
 
 impl FileEntry {
     pub(crate) fn new(file: Arc<File>, block_device: bool) -> Self {
         // SAFETY: no memory is passed.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-        Self { file, block_device, direct: flags >= 0 && flags & libc::O_DIRECT != 0 }
+        Self { file, block_device, direct: flags >= 0 && flags & libc::O_DIRECT != 0, pages: None }
+    }
+
+    /// Lets page-cached data of the file be lent.
+    pub(crate) fn share_pages(&mut self, pages: &Arc<FilePages>, arenas: &Arenas) {
+        self.withdraw_pages(arenas);
+        self.pages = arenas.attach(Arc::clone(pages)).map(|arena| (arena, Arc::clone(pages)));
+    }
+
+    /// Nothing more is lent; what has been stays.
+    pub(crate) fn withdraw_pages(&mut self, arenas: &Arenas) {
+        if let Some((arena, _)) = self.pages.take() {
+            arenas.detach(arena);
+        }
+    }
+
+    pub(crate) fn cached_pages(&self, offset: u64, len: u32, arenas: &Arenas) -> Option<Extent> {
+        let (arena, pages) = self.pages.as_ref()?;
+        if pages.are_cached(offset, len) { arenas.lend(*arena, offset, len) } else { None }
     }
 }
 

@@ -160,8 +160,8 @@ impl HandlerShard for Handler {
         }
     }
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
-        if self.0.borrow().mapped && cmd.takes_mapped && cmd.cdb.opcode() == 0x28 {
-            let lent = cx.mem.allocate(cmd.sg.bytes()).unwrap();
+        let mapped = self.0.borrow().mapped && cmd.takes_mapped && cmd.cdb.opcode() == 0x28;
+        if mapped && let Some(lent) = cx.mem.allocate(cmd.sg.bytes()) {
             return Execution::Mapped(lent.extents()[0]);
         }
         self.0.borrow_mut().executing.push((cmd.nexus.reactor, cmd.id));
