@@ -205,18 +205,18 @@ fn a_file_that_is_cut_while_it_is_read_harms_nobody_else() {
             }
             stage.file("mapped").set_len(5 << 20).unwrap();
             let mut good = 0;
-            let lost = loop {
+            for _ in 0..32 {
                 match host.wait_any() {
                     Ok(outcome) if outcome.is_good() => {
                         good += 1;
-                        let start = (outcome.itt as usize, outcome.data_in.len());
-                        assert!(data.chunks(1 << 20).any(|piece| piece == outcome.data_in), "{start:?}");
+                        assert!(data.chunks(1 << 20).any(|piece| piece == outcome.data_in));
                     }
                     Ok(outcome) => assert_eq!(outcome.kcq().map(|kcq| kcq.0), Some(3), "MEDIUM ERROR"),
-                    Err(error) => break error,
+                    // Its data were being sent.
+                    Err(_) => break,
                 }
-            };
-            assert!(good < 32, "{lost}");
+            }
+            assert!(good < 32);
             let mut host = stage.login("host", "None");
             let gone = host.execute(Command::read_blocks(0, 20_480, LARGE, 512)).unwrap();
             assert_eq!(gone.kcq().map(|kcq| kcq.0), Some(3), "MEDIUM ERROR");
@@ -225,7 +225,6 @@ fn a_file_that_is_cut_while_it_is_read_harms_nobody_else() {
             witness.join().unwrap();
         });
         assert_eq!(stage.daemon.exited().unwrap(), None);
-        assert!(stage.daemon.log().contains("Bad address") || stage.daemon.log().contains("connection closed"));
     });
 }
 

@@ -18,8 +18,8 @@ use crate::config::VdiskConfig;
 use crate::plan::Bytes;
 use crate::shared::{Medium, OpenFile, Shared};
 
-/// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy.
-const MIN_BYTES: u64 = 16 << 10;
+/// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy, or nearly.
+const MIN_BYTES: u64 = 32 << 10;
 
 /// The pages of a READ, when it may be answered with them and all are there.
 pub(crate) fn pages(

@@ -130,7 +130,7 @@ pub const VDISK_FILEIO: Table = &[
             "zero_copy_read",
             BOOL,
             "0",
-            "READs of 16 KiB and more whose data are in the page cache are sent from there, without a copy into a buffer.",
+            "READs of 32 KiB and more whose data are in the page cache are sent from there, without a copy into a buffer.",
         ),
         rule("thin_provisioned", BOOL, "0", "Offers UNMAP and WRITE SAME with UNMAP; the file gets holes."),
         no_effect("async", BOOL, "1", "all file I/O is asynchronous"),
