@@ -43,7 +43,7 @@ struct Reactor {
 }
 
 impl Reactor {
-    fn start(choice: BackendChoice, disk: &Path) -> Option<Self> {
+    fn start(choice: BackendChoice, zero_copy: u8, disk: &Path) -> Option<Self> {
         let pool = BufferPool::new(PoolConfig { budget: 64 << 20, ..PoolConfig::default() });
         let backend = scst_reactor::open(choice, &ReactorConfig::new(Arc::clone(pool.arenas()))).ok()?;
         let (mail, inbox) = mailbox(64, backend.waker());
@@ -60,7 +60,10 @@ impl Reactor {
             ReactorLoop::new(place, Limits::default(), backend, pool, driver, post).run();
         });
         let mut reactor = Self { mail, reports, thread, portal: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let text = format!("HANDLER vdisk_fileio {{\n DEVICE disk1 {{\n filename \"{}\"\n }}\n}}\n", disk.display());
+        let text = format!(
+            "HANDLER vdisk_fileio {{\n DEVICE disk1 {{\n filename \"{}\"\n zero_copy_read {zero_copy}\n }}\n}}\n",
+            disk.display()
+        );
         let configuration: Configuration = parse("test", text.as_bytes()).unwrap().configuration;
         let disk = Disk::open("disk1", &configuration.devices["disk1"], &configuration.globals).unwrap();
         let device = DeviceId(0);
@@ -132,15 +135,15 @@ fn read_and_write_allocate_nothing() {
     let disk = directory.path().join("disk1.img");
     std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
     let mut measured = 0;
-    for choice in [BackendChoice::Posix, BackendChoice::Uring] {
-        let Some(reactor) = Reactor::start(choice, &disk) else { continue };
+    for (choice, zero_copy) in [(BackendChoice::Posix, 0), (BackendChoice::Uring, 0), (BackendChoice::Uring, 1)] {
+        let Some(reactor) = Reactor::start(choice, zero_copy, &disk) else { continue };
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
         host.clear_unit_attentions(0).unwrap();
         for blocks in [8_u32, 128, 1024] {
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];
-            let name = |what| format!("{choice:?} {what} of {blocks} blocks");
+            let name = |what| format!("{choice:?} {what} of {blocks} blocks, zero_copy_read {zero_copy}");
             measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
             measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
         }

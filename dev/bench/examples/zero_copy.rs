@@ -256,7 +256,7 @@ impl Server<'_> {
         assert_eq!(n, buffer.len() as isize, "all is cached");
     }
 
-    fn send(&mut self, iov: &mut [libc::iovec], flags: i32) -> Result<(), Ended> {
+    fn send(&self, iov: &mut [libc::iovec], flags: i32) -> Result<(), Ended> {
         let fd = self.socket.as_raw_fd();
         if flags & libc::MSG_ZEROCOPY != 0 {
             let one = 1i32;
@@ -389,7 +389,7 @@ impl Server<'_> {
         Ok(done == total)
     }
 
-    fn write_spliced(&mut self, offset: usize, header: &mut [u8; HEADER]) -> Result<bool, Ended> {
+    fn write_spliced(&self, offset: usize, header: &mut [u8; HEADER]) -> Result<bool, Ended> {
         let mut done = 0;
         let mut to = offset as i64;
         while done < self.size {
