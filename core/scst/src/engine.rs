@@ -79,7 +79,7 @@ pub(crate) struct Device {
     pub(crate) barriers: Vec<ActiveBarrier>,
     /// Commands kept by them, oldest first.
     pub(crate) blocked: VecDeque<CmdId>,
-    /// Commands in state `Executing`.
+    /// Commands in state `Executing`, or answered with mapped data that have not been sent.
     pub(crate) executing: u32,
     /// Barriers wait in this queue when this engine is the device's home.
     pub(crate) home: HomeQueue,
@@ -242,6 +242,7 @@ impl Engine {
             ended: 0,
             bytes: 0,
             closing: false,
+            takes_mapped: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
         let id = SessionId { index, generation };
@@ -250,6 +251,14 @@ impl Engine {
         }
         self.apply_map(id, map);
         Ok(id)
+    }
+
+    /// Says whether the driver takes page-cached data of a file for data-in in this session: it must not look at them,
+    /// only have the kernel send them. At first it does not.
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
+            found.takes_mapped = takes;
+        }
     }
 
     /// The deadline after which `handle_timeout` has something to do.
@@ -320,6 +329,8 @@ impl Engine {
             sg: &command.sg,
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
+            // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
+            takes_mapped: session.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,

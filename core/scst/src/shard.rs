@@ -124,6 +124,11 @@ impl Shard {
         self.engine.session_up(now, request)
     }
 
+    /// Says whether the driver takes [`Execution::Mapped`] in a session; see [`Engine::set_takes_mapped`].
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        self.engine.set_takes_mapped(session, takes);
+    }
+
     /// A session ends: its commands are aborted silently. [`TargetDriver::session_closed`] follows; until then the
     /// driver still reports data and responses of its commands.
     pub fn session_down(&mut self, now: Nanos, session: SessionId) {
@@ -358,8 +363,10 @@ impl Shard {
     }
 
     fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
-        if let Execution::Done(outcome) = execution {
-            self.engine.executed_at(now, cmd, &outcome, &mut self.effects);
+        match execution {
+            Execution::Done(outcome) => self.engine.executed_at(now, cmd, &outcome, &mut self.effects),
+            Execution::Mapped(pages) => self.engine.executed_mapped(now, cmd, pages, &mut self.effects),
+            Execution::Pending => {}
         }
     }
 
