@@ -130,6 +130,8 @@ fn a_read_that_is_aborted_before_it_began_gives_everything_back() {
     w.nodes[0].driver.seen.clear();
     w.expect(0, &[]);
     w.assert_clean();
+    let (told, _) = w.simple(0, b, &COMPARE_0);
+    w.expect(0, &[Seen::Response(told, ScsiStatus::CHECK_CONDITION, Some((6, 0x2900)))]);
     let (_, alone) = w.simple(0, b, &COMPARE_0);
     assert_eq!(w.executing(0), [alone], "nobody is left to wait for");
 }
