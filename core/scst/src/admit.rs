@@ -61,6 +61,9 @@ impl Engine {
         };
         let (index, generation) = self.commands.insert(command).ok_or(NoSlot)?;
         let id = CmdId { index, generation };
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         session.commands += 1;
         if let Some(nexus) = nexus {
             nexus.commands += 1;
@@ -107,7 +110,7 @@ impl Engine {
 
     /// The pool has answered.
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<SgList>, fx: &mut Effects) {
-        let Some(mut command) = self.command_mut(id) else {
+        let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.push_back(Effect::Release { sg });
             }
@@ -115,21 +118,16 @@ impl Engine {
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
         command.sg = sg.unwrap_or_default();
-        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
-            if command.is_aborted() {
-                return self.finish_aborted(id, fx);
-            }
-            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
-                self.enter_stage(id, Stage::DataWait);
-            }
-            let Some(measured) = self.command_mut(id) else { return };
-            command = measured;
-        }
-        if sg.is_none() {
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+        } else if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
+            if command.marks.contains(CommandMarks::MEASURED) {
+                self.enter_stage(id, Stage::DataWait);
+            }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
             self.enter_task_set(id, fx);
