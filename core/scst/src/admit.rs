@@ -40,6 +40,9 @@ impl Engine {
         let command = Command::renew(place, new, parsed);
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         session.commands += 1;
         let mut full = false;
         if let Some(nexus) = &mut nexus {
@@ -87,7 +90,7 @@ impl Engine {
 
     /// The pool has answered.
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
-        let Some(mut command) = self.command_mut(id) else {
+        let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
@@ -97,21 +100,16 @@ impl Engine {
         if let Some(sg) = sg {
             command.sg.assign(sg);
         }
-        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
-            if command.is_aborted() {
-                return self.finish_aborted(id, fx);
-            }
-            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
-                self.enter_stage(id, Stage::DataWait);
-            }
-            let Some(measured) = self.command_mut(id) else { return };
-            command = measured;
-        }
-        if sg.is_none() {
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+        } else if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
+            if command.marks.contains(CommandMarks::MEASURED) {
+                self.enter_stage(id, Stage::DataWait);
+            }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
             self.enter_task_set(id, fx);
