@@ -25,6 +25,8 @@ use scst_reactor::mailbox::Undelivered;
 use scst_scsi::Asc;
 use scst_target_iscsi::{DriverMessage, IscsiConfig, IscsiTarget};
 
+use crate::statistics::Snapshot;
+
 /// A device as the control plane hands it to reactors.
 pub trait DeviceSource: Send + Sync {
     /// The handler's half for one reactor, its files registered there. Called on the reactor's thread.
@@ -96,6 +98,11 @@ pub enum Request {
     End,
     /// Answer: still alive.
     Ping,
+    /// Say a part of what there is to count, numbered from 0; [`ReportKind::Statistics`] comes before the answer.
+    Statistics {
+        /// Which part.
+        part: u32,
+    },
 }
 
 /// What a reactor tells the control plane.
@@ -117,6 +124,8 @@ pub enum ReportKind {
         /// For [`Request::Listen`] the address in use.
         result: io::Result<Option<SocketAddr>>,
     },
+    /// See [`Request::Statistics`].
+    Statistics(Box<Snapshot>),
     /// Nothing of a device is left on this reactor.
     DeviceRemoved(DeviceId),
     /// After [`Request::Shutdown`]: no connection is left.
@@ -341,6 +350,10 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             }
             Request::End => self.ending = true,
             Request::Ping => {}
+            Request::Statistics { part } => {
+                let snapshot = Snapshot::take(part, &self.shard);
+                self.report(ReportKind::Statistics(Box::new(snapshot)));
+            }
         }
         Ok(None)
     }

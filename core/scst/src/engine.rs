@@ -203,6 +203,7 @@ impl Engine {
             map: Arc::default(),
             by_lun: Vec::new(),
             commands: 0,
+            ended: 0,
             bytes: 0,
             closing: false,
         };

@@ -150,6 +150,7 @@ impl Engine {
         let session = command.session;
         if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
             found.commands -= 1;
+            found.ended += 1;
             found.bytes -= u64::from(command.reserved);
             if found.closing && found.commands == 0 {
                 self.session_gone(session, fx);

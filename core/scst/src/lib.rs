@@ -31,6 +31,7 @@ mod luns;
 mod nexus;
 pub mod shard;
 mod slab;
+pub mod statistics;
 mod task_set;
 mod tmf;
 

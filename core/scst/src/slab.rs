@@ -91,6 +91,11 @@ impl<T> Slab<T> {
         self.slots.iter().enumerate().filter_map(|(i, s)| s.value.as_ref().map(|v| (i as u32, s.generation, v)))
     }
 
+    /// How many slots there are, in use or not.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.used

@@ -182,6 +182,7 @@ impl Control {
                 }
                 Ok(())
             }
+            ReportKind::Statistics(_) => Ok(()),
             ReportKind::Idle => {
                 self.busy = self.busy.saturating_sub(1);
                 Ok(())

@@ -1,0 +1,87 @@
+//! The report that SIGUSR1 asks for.
+//!
+//! Every reactor gives a [`Snapshot`], plain values taken between two turns. Sessions and logical units can be many, so
+//! a reactor gives them in parts and serves commands in between. The control thread puts the parts of all reactors
+//! together and prints a table of [`SECTIONS`].
+//!
+//! A new section is a field of [`Snapshot`] (filled in `take`, carried on in `append`) and a row of [`SECTIONS`].
+
+mod sessions;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use scst_core::ids::ReactorId;
+use scst_core::shard::Shard;
+use scst_core::statistics::SessionStatistics;
+
+/// Session slots in one part.
+const SESSIONS_PER_PART: u32 = 256;
+
+/// What one reactor has counted.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// There are more parts.
+    pub more: bool,
+    /// Its sessions.
+    pub sessions: Vec<SessionStatistics>,
+}
+
+impl Snapshot {
+    /// Takes one part, numbered from 0. What is not many is in part 0.
+    pub fn take(part: u32, shard: &Shard) -> Self {
+        let engine = shard.engine();
+        let from = part.saturating_mul(SESSIONS_PER_PART);
+        let to = from.saturating_add(SESSIONS_PER_PART);
+        Self { more: engine.session_slots() > to, sessions: engine.session_statistics(from..to).collect() }
+    }
+
+    /// Adds the next part.
+    pub fn append(&mut self, part: Self) {
+        self.more = part.more;
+        self.sessions.extend(part.sessions);
+    }
+}
+
+/// What all reactors have counted.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    /// By reactor.
+    pub reactors: BTreeMap<ReactorId, Snapshot>,
+}
+
+impl Statistics {
+    /// Adds the next part of a reactor.
+    pub fn add(&mut self, reactor: ReactorId, part: Snapshot) {
+        self.reactors.entry(reactor).or_default().append(part);
+    }
+
+    /// Whether a reactor has more to say.
+    pub fn is_incomplete(&self) -> bool {
+        self.reactors.values().any(|snapshot| snapshot.more)
+    }
+}
+
+/// A part of the report under a heading of its own.
+struct Section {
+    name: &'static str,
+    print: fn(&Statistics, &mut String) -> fmt::Result,
+}
+
+/// The report, in order.
+const SECTIONS: &[Section] = &[Section { name: "sessions", print: sessions::print }];
+
+/// The report as text: `[section]` lines, under each a table with a line of headings.
+pub fn report(statistics: &Statistics, version: &str, unix_seconds: u64) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "scstd {version} time {unix_seconds} reactors {}", statistics.reactors.len());
+    for section in SECTIONS {
+        let _ = writeln!(out, "\n[{}]", section.name);
+        let _ = (section.print)(statistics, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
