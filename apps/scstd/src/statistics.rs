@@ -7,6 +7,7 @@
 //! A new section is a field of [`Snapshot`] (filled in `take`, carried on in `append`) and a row of [`SECTIONS`].
 
 mod sessions;
+mod sgv;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -14,6 +15,7 @@ use std::fmt::{self, Write};
 use scst_core::ids::ReactorId;
 use scst_core::shard::Shard;
 use scst_core::statistics::SessionStatistics;
+use scst_mem::{BufferPool, PoolStatistics};
 
 /// Session slots in one part.
 const SESSIONS_PER_PART: u32 = 256;
@@ -25,21 +27,28 @@ pub struct Snapshot {
     pub more: bool,
     /// Its sessions.
     pub sessions: Vec<SessionStatistics>,
+    /// Its command buffers; in part 0.
+    pub buffers: Option<Box<PoolStatistics>>,
 }
 
 impl Snapshot {
     /// Takes one part, numbered from 0. What is not many is in part 0.
-    pub fn take(part: u32, shard: &Shard) -> Self {
+    pub fn take(part: u32, shard: &Shard, pool: &BufferPool) -> Self {
         let engine = shard.engine();
         let from = part.saturating_mul(SESSIONS_PER_PART);
         let to = from.saturating_add(SESSIONS_PER_PART);
-        Self { more: engine.session_slots() > to, sessions: engine.session_statistics(from..to).collect() }
+        Self {
+            more: engine.session_slots() > to,
+            sessions: engine.session_statistics(from..to).collect(),
+            buffers: (part == 0).then(|| Box::new(pool.statistics())),
+        }
     }
 
     /// Adds the next part.
     pub fn append(&mut self, part: Self) {
         self.more = part.more;
         self.sessions.extend(part.sessions);
+        self.buffers = self.buffers.take().or(part.buffers);
     }
 }
 
@@ -69,7 +78,11 @@ struct Section {
 }
 
 /// The report, in order.
-const SECTIONS: &[Section] = &[Section { name: "sessions", print: sessions::print }];
+const SECTIONS: &[Section] = &[
+    Section { name: "sessions", print: sessions::print },
+    Section { name: "sgv", print: sgv::print },
+    Section { name: "sgv_sizes", print: sgv::print_sizes },
+];
 
 /// The report as text: `[section]` lines, under each a table with a line of headings.
 pub fn report(statistics: &Statistics, version: &str, unix_seconds: u64) -> String {

@@ -137,7 +137,7 @@ impl BufferPool {
             self.purge.look_at = NEVER;
             return;
         }
-        let ends = *self.purge.interval_ends.get_or_insert(now.after(cache.purge_interval));
+        let ends = *self.purge.interval_ends.get_or_insert_with(|| now.after(cache.purge_interval));
         self.purge.look_at = now.after(Nanos(cache.purge_interval.0 / LOOKS)).min(ends);
     }
 
