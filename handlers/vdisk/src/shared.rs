@@ -86,10 +86,20 @@ impl Shared {
     pub(crate) fn state(&self, read_only: bool) -> DiskState {
         DiskState {
             geometry: self.geometry(),
-            medium_present: self.is_online() && !self.ejected.load(Ordering::Acquire),
+            medium_present: self.is_ready(),
             read_only,
-            software_write_protect: self.software_write_protect.load(Ordering::Relaxed),
+            software_write_protect: self.is_write_protected(),
         }
+    }
+
+    /// There is a medium.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_online() && !self.is_ejected()
+    }
+
+    /// SWP of the control mode page.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.software_write_protect.load(Ordering::Relaxed)
     }
 
     pub(crate) fn geometry(&self) -> Geometry {

@@ -72,6 +72,9 @@ impl IoQueue for AnyBackend {
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
         each!(self, b => b.submit(token, op))
     }
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        each!(self, b => b.try_now(op))
+    }
     fn cancel(&mut self, cmd: CmdId) {
         each!(self, b => b.cancel(cmd));
     }

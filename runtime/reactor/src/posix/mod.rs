@@ -1,8 +1,7 @@
 //! epoll, non-blocking sockets and a few threads: for systems where io_uring is missing or forbidden.
 //!
 //! Sockets are registered edge-triggered once; an operation is tried at once and waits for an edge only when the socket
-//! was not ready. Reads that the page cache can satisfy are done at once as well; everything else on files goes to the
-//! pool.
+//! was not ready. What is submitted for files goes to the pool.
 #![allow(unsafe_code)]
 
 mod socket;
@@ -49,6 +48,8 @@ pub struct Posix {
     done: Vec<Done>,
     /// Range lists that are not in use.
     spare: Vec<IoVecs>,
+    /// For operations that are done at once.
+    scratch: IoVecs,
     ready: VecDeque<Completion>,
     events: Vec<libc::epoll_event>,
     now: Nanos,
@@ -86,6 +87,7 @@ impl Posix {
             ops: Slab::new(config.io_depth),
             done: Vec::with_capacity(config.io_depth as usize),
             spare: Vec::new(),
+            scratch: IoVecs::default(),
             ready: VecDeque::with_capacity(EVENTS),
             events: Vec::with_capacity(EVENTS),
             now: clock::now(),
@@ -196,18 +198,14 @@ impl IoQueue for Posix {
             self.complete(token, -libc::EFAULT);
             return Ok(());
         };
-        if let (Work::Read { offset }, IoOp::Read { len, .. }) = (work, &op)
-            && !entry.direct
-            && let Some(result) = file::read_cached(&entry.file, offset, &iov, *len)
-        {
-            self.ops.remove(key);
-            self.spare.push(iov);
-            self.complete(token, result);
-            return Ok(());
-        }
         let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
         self.pool.push(Job { key, file, block_device, work, iov });
         Ok(())
+    }
+
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        let iov = &mut self.scratch;
+        self.files.get_mut(file::file_of(op))?.try_now(op, &self.arenas, iov)
     }
 
     fn cancel(&mut self, cmd: CmdId) {

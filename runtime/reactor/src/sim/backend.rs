@@ -121,6 +121,10 @@ impl IoQueue for SimBackend {
         self.world.lock().submit_io(self.number, token, &op)
     }
 
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        self.world.lock().try_io(self.number, op)
+    }
+
     fn cancel(&mut self, cmd: CmdId) {
         self.world.lock().cancel_io(self.number, cmd);
     }

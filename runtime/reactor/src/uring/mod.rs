@@ -28,7 +28,8 @@ use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId
 use crate::clock;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
-use crate::file::FileEntry;
+use crate::file::{FileEntry, file_of};
+use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
 use crate::offload::{Done, Offload};
 use crate::slab::Slab;
@@ -61,6 +62,8 @@ pub struct Uring {
     io_depth: u32,
     pool: Offload,
     done: Vec<Done>,
+    /// For operations that are done at once.
+    scratch: IoVecs,
     /// Entries for which the submission queue had no room.
     backlog: VecDeque<squeue::Entry>,
     reaped: Vec<(u64, i32)>,
@@ -105,6 +108,7 @@ impl Uring {
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
             done: Vec::with_capacity(config.io_depth as usize),
+            scratch: IoVecs::default(),
             backlog: VecDeque::new(),
             reaped: Vec::with_capacity(1024),
             ready: VecDeque::with_capacity(1024),
@@ -291,6 +295,11 @@ impl Uring {
 impl IoQueue for Uring {
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
         self.submit_storage(token, &op)
+    }
+
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        let (entry, _) = self.files.get_mut(file_of(op))?;
+        entry.try_now(op, &self.arenas, &mut self.scratch)
     }
 
     fn cancel(&mut self, cmd: CmdId) {
