@@ -223,7 +223,6 @@ impl IscsiTarget {
         let identity = state.identity();
         tracing::info!(peer = %connection.peer, initiator = %identity.initiator_name,
             target = identity.target_name.as_deref().unwrap_or("(discovery)"), tsih = state.tsih(), "logged in");
-        session.tasks = Tasks::new(state.parameters().queued_commands as usize * 2);
         session.protocol = Some(state);
         connection.phase = Phase::Full(Box::new(protocol));
     }

@@ -93,6 +93,8 @@ impl IscsiTarget {
         if connection.output.buffer.is_empty() {
             match env.pool.allocate(SEND_HEADER_BYTES) {
                 Some(buffer) => connection.output.buffer = buffer,
+                None if connection.resting && shared.rest.lend(slot, &mut connection.output) => {}
+                None if connection.resting => return,
                 None => return connection.want_close(Why::NoMemory),
             }
         }
@@ -144,8 +146,12 @@ impl IscsiTarget {
         if result < 0 || result.unsigned_abs() < connection.output.length {
             connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
         } else {
+            let served = !connection.output.commands.is_empty();
             for cmd in connection.output.commands.drain(..) {
                 env.shard.response_sent(env.now, cmd);
+            }
+            if connection.resting {
+                shared.rest.sent(connection, served, env.pool);
             }
         }
         shared.mark(connection);
