@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
+use crate::luns::is_there;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -32,6 +33,13 @@ impl Engine {
             return Err(NoSlot);
         }
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
+        if slot == NONE
+            && let Some(entry) = new.lun.number().and_then(|n| session.map.get(n)).copied()
+            && is_there(&self.devices, entry.device)
+        {
+            // The first command to this LUN: it has no nexus yet.
+            return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
+        }
         let nexus = self.nexuses.at_mut(slot);
         let (parsed, reject) = match parsed {
             Ok(parsed) => check_expected(parsed, new.expected),

@@ -200,7 +200,7 @@ impl Engine {
         let session = Session {
             target: request.target,
             initiator: request.initiator.to_string(),
-            map: Arc::default(),
+            map,
             by_lun: Vec::new(),
             commands: 0,
             ended: 0,
@@ -208,9 +208,7 @@ impl Engine {
             closing: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
-        let id = SessionId { index, generation };
-        self.apply_map(id, map);
-        Ok(id)
+        Ok(SessionId { index, generation })
     }
 
     /// The deadline after which `handle_timeout` has something to do.
@@ -237,9 +235,12 @@ impl Engine {
 
     /// The device behind a LUN field of a session, for its handler to parse the CDB.
     pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
-        let session = self.sessions.get(session.index, session.generation)?;
-        let nexus = session.nexus(lun.number()?);
-        Some(self.nexuses.at(nexus)?.device)
+        let number = lun.number()?;
+        let slot = self.sessions.get(session.index, session.generation)?.nexus(number);
+        match self.nexuses.at(slot) {
+            Some(nexus) => Some(nexus.device),
+            None => self.unmet(session, number).map(|entry| entry.device),
+        }
     }
 
     /// State of a command, if it is still there.
