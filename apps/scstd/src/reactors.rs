@@ -13,6 +13,7 @@ use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::backend::Backend;
 use scst_reactor::mailbox::{Mailbox, Sender, Undelivered, mailbox};
 use scst_reactor::{AnyBackend, BackendChoice, ReactorConfig, process};
+use scst_target_iscsi::limits::{MAX_CONNECTIONS, MAX_LISTENERS};
 use scst_target_iscsi::{IscsiConfig, IscsiTarget, Registry};
 
 use crate::reactor_loop::{Inbound, Place, Post, ReactorLoop, Report, ReportKind};
@@ -101,6 +102,18 @@ impl<R> ThreadPost<R> {
 /// One session may have this part of a reactor's command buffers.
 const SESSION_SHARE: u64 = 4;
 
+/// Connections of the whole daemon that there is room for, as far as one reactor takes them. A back-end sets about 280
+/// bytes aside for each.
+const CONNECTIONS: u32 = 16 * 1024;
+/// Connections of one reactor that there is always room for.
+const MIN_CONNECTIONS: u32 = 1024;
+
+/// Sockets of one reactor.
+fn sockets(reactors: u16) -> u32 {
+    let share = CONNECTIONS / u32::from(reactors.max(1));
+    share.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS as u32) + MAX_LISTENERS as u32
+}
+
 /// Opens one back-end with its buffers for each reactor.
 ///
 /// # Errors
@@ -114,7 +127,8 @@ pub fn open_backends(options: &ReactorOptions) -> Result<Vec<(AnyBackend, Buffer
     (0..options.reactors)
         .map(|_| {
             let pool = BufferPool::new(pool);
-            let config = ReactorConfig::new(Arc::clone(pool.arenas()));
+            let config =
+                ReactorConfig { sockets: sockets(options.reactors), ..ReactorConfig::new(Arc::clone(pool.arenas())) };
             let backend = scst_reactor::open(options.backend, &config)?;
             Ok((backend, pool))
         })
