@@ -11,6 +11,7 @@ use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
 use crate::latency::Stage;
+use crate::luns::is_there;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -34,6 +35,13 @@ impl Engine {
             return Err(NoSlot);
         }
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
+        if slot == NONE
+            && let Some(entry) = new.lun.number().and_then(|n| session.map.get(n)).copied()
+            && is_there(&self.devices, entry.device)
+        {
+            // The first command to this LUN: it has no nexus yet.
+            return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
+        }
         let mut nexus = self.nexuses.at_mut(slot);
         let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };

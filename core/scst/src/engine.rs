@@ -236,7 +236,7 @@ impl Engine {
         let session = Session {
             target: request.target,
             initiator: request.initiator.to_string(),
-            map: Arc::default(),
+            map,
             by_lun: Vec::new(),
             commands: 0,
             ended: 0,
@@ -245,12 +245,10 @@ impl Engine {
             takes_mapped: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
-        let id = SessionId { index, generation };
         if let Some(latency) = &mut self.latency {
             latency.sessions.add(index);
         }
-        self.apply_map(id, map);
-        Ok(id)
+        Ok(SessionId { index, generation })
     }
 
     /// Says whether the driver takes page-cached data of a file for data-in in this session: it must not look at them,
@@ -285,9 +283,12 @@ impl Engine {
 
     /// The device behind a LUN field of a session, for its handler to parse the CDB.
     pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
-        let session = self.sessions.get(session.index, session.generation)?;
-        let nexus = session.nexus(lun.number()?);
-        Some(self.nexuses.at(nexus)?.device)
+        let number = lun.number()?;
+        let slot = self.sessions.get(session.index, session.generation)?.nexus(number);
+        match self.nexuses.at(slot) {
+            Some(nexus) => Some(nexus.device),
+            None => self.unmet(session, number).map(|entry| entry.device),
+        }
     }
 
     /// State of a command, if it is still there.

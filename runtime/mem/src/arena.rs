@@ -3,7 +3,7 @@
 
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use scst_core::buffer::Extent;
@@ -53,6 +53,7 @@ pub struct Arenas {
     count: AtomicU32,
     /// Mapped files; made when there is the first.
     foreign: OnceLock<Foreign>,
+    pinned: AtomicBool,
 }
 
 impl std::fmt::Debug for Arenas {
@@ -67,6 +68,7 @@ impl Arenas {
             slots: (0..capacity).map(|_| OnceLock::new()).collect(),
             count: AtomicU32::new(0),
             foreign: OnceLock::new(),
+            pinned: AtomicBool::new(false),
         }
     }
 
@@ -133,6 +135,34 @@ impl Arenas {
         }
         // SAFETY: `offset` is within the mapping.
         Some(unsafe { mapping.base.add(offset) })
+    }
+
+    /// Says that something else than this process's page tables knows where the pages are: buffers registered with
+    /// io_uring, memory regions of a network card. From now on no page is given back, for those would keep the old one.
+    /// Call it before the registration.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Arenas::pin`] was called.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Acquire)
+    }
+
+    /// Gives the memory behind a range back to the system; it reads as zeros afterwards. Reserved huge pages stay, for
+    /// nobody else could use them.
+    ///
+    /// # Safety
+    /// Nobody has or gets a reference into the range during the call, and no operation of the kernel uses it.
+    pub(crate) unsafe fn give_back(&self, extent: Extent) -> io::Result<()> {
+        let base = self.resolve(extent).ok_or(io::ErrorKind::InvalidInput)?;
+        if self.slots[extent.arena as usize].get().is_some_and(|m| m.huge) {
+            return Ok(());
+        }
+        // SAFETY: `resolve` checked that the range lies within the mapping; that its content may change is the caller's
+        // promise.
+        let result = unsafe { libc::madvise(base.as_ptr().cast(), extent.len as usize, libc::MADV_DONTNEED) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// All arenas, for registration.

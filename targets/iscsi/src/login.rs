@@ -227,7 +227,6 @@ impl IscsiTarget {
             // A data digest is computed here, over bytes that only the kernel may look at when they are mapped.
             shard.set_takes_mapped(core, !protocol.parameters().data_digest);
         }
-        session.tasks = Tasks::new(state.parameters().queued_commands as usize * 2);
         session.protocol = Some(state);
         connection.phase = Phase::Full(Box::new(protocol));
     }

@@ -5,7 +5,7 @@ mod mapped;
 mod sockets;
 mod stage;
 
-use scst_mem::{BufferPool, PoolConfig};
+use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::ReactorConfig;
 use scst_reactor::posix::Posix;
 use scst_reactor::sim::{SimConfig, SimWorld};
@@ -20,6 +20,7 @@ fn pool() -> BufferPool {
         huge_pages: false,
         zero_fill: false,
         poison: true,
+        cache: CacheConfig::default(),
     })
 }
 
