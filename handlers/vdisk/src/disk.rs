@@ -13,10 +13,12 @@ use scst_scsi::Asc;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::backing::{self, Backing, Facts, Failure};
+use crate::backing::{self, Backing, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
+use crate::direct::Alignment;
+use crate::queue::Facts;
 use crate::shard::{DiskShard, LinkedFile};
-use crate::shared::{Medium, OpenFile, Shared};
+use crate::shared::{Medium, Shared};
 
 /// Why a disk could not be made or opened again.
 #[derive(Debug, Error)]
@@ -81,6 +83,8 @@ pub struct OpenShard {
 pub struct ShardLink {
     shared: Arc<Shared>,
     file: Rc<Cell<LinkedFile>>,
+    /// Which of the disk's shards it is for.
+    shard: usize,
 }
 
 impl ShardLink {
@@ -92,7 +96,7 @@ impl ShardLink {
         if old.generation == generation {
             return;
         }
-        let file = self.shared.file().map(|open| files.register_file(open.file, open.block_device));
+        let file = self.shared.file().map(|open| files.register_file(open.for_shard(self.shard), open.block_device));
         self.file.set(LinkedFile { file, generation });
         if let Some(old) = old.file {
             files.unregister_file(old);
@@ -117,7 +121,7 @@ impl Vdisk {
         config.validate()?;
         let mut disk = config.parameters();
         if config.kind == Kind::Null {
-            describe(&mut disk, &config, Facts::default(), false);
+            describe(&mut disk, &config, Facts::default(), Below::Nothing);
             let shared = Shared::new(disk, Medium::Null { read_zero: config.read_zero });
             shared.set_bytes(if config.dummy { 0 } else { config.size });
             shared.install(None);
@@ -131,12 +135,17 @@ impl Vdisk {
                 None
             }
         };
-        let block_device = backing.as_ref().is_some_and(|b| b.block_device);
-        describe(&mut disk, &config, backing.as_ref().map(Backing::facts).unwrap_or_default(), !block_device);
+        let block_device = backing.as_ref().map_or(config.kind == Kind::Block, |b| b.open.block_device);
+        let below = match &backing {
+            None if block_device => Below::Unknown,
+            _ if block_device => Below::BlockDevice,
+            _ => Below::File,
+        };
+        describe(&mut disk, &config, backing.as_ref().map(Backing::facts).unwrap_or_default(), below);
         let shared = Shared::new(disk, medium(&config));
         if let Some(backing) = backing {
             shared.set_bytes(backing.bytes);
-            shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+            shared.install(Some(backing.open));
         }
         Ok(Self { config, shared: Arc::new(shared) })
     }
@@ -147,19 +156,31 @@ impl Vdisk {
     /// # Errors
     /// A wrong configuration.
     pub fn simulated(config: VdiskConfig, bytes: u64) -> Result<Self, ConfigError> {
+        Self::over(config, bytes, Facts { discard_granularity: 4096, ..Facts::default() }, Below::File)
+    }
+
+    /// The same over a block device that is like this.
+    #[cfg(test)]
+    pub(crate) fn described(config: VdiskConfig, bytes: u64, facts: Facts) -> Result<Self, ConfigError> {
+        Self::over(config, bytes, facts, Below::BlockDevice)
+    }
+
+    fn over(config: VdiskConfig, bytes: u64, facts: Facts, below: Below) -> Result<Self, ConfigError> {
         config.validate()?;
         let mut disk = config.parameters();
-        describe(&mut disk, &config, Facts { physical_block: 0, discard_granularity: 4096 }, true);
+        describe(&mut disk, &config, facts, below);
         let shared = Shared::new(disk, medium(&config));
         shared.set_bytes(bytes);
         shared.install(None);
+        shared.align(Alignment { memory: 512, sector: config.block_size });
         Ok(Self { config, shared: Arc::new(shared) })
     }
 
     /// The disk's half for one reactor. To be called on the reactor's thread, with its back-end.
     pub fn open_shard(&self, files: &mut dyn FileRegistry) -> OpenShard {
         let file = Rc::new(Cell::new(LinkedFile::default()));
-        let link = ShardLink { shared: Arc::clone(&self.shared), file: Rc::clone(&file) };
+        let shard = self.shared.next_shard();
+        let link = ShardLink { shared: Arc::clone(&self.shared), file: Rc::clone(&file), shard };
         link.refresh(files);
         OpenShard { shard: Box::new(DiskShard::new(Arc::clone(&self.shared), file)), link }
     }
@@ -168,6 +189,12 @@ impl Vdisk {
     pub fn open_shard_on(&self, file: FileId) -> Box<dyn HandlerShard> {
         let file = Rc::new(Cell::new(LinkedFile { file: Some(file), generation: self.shared.generation() }));
         Box::new(DiskShard::new(Arc::clone(&self.shared), file))
+    }
+
+    /// What its shards share, for tests.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Name of the device.
@@ -226,7 +253,7 @@ impl Vdisk {
         })?;
         let was_open = self.shared.file().is_some();
         let capacity_changed = self.shared.set_bytes(backing.bytes);
-        self.shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+        self.shared.install(Some(backing.open));
         let attention = match was_open {
             // What was cached and not flushed may have gone with the old file, as in a power loss.
             true => Asc::DEVICE_INTERNAL_RESET,
@@ -241,7 +268,7 @@ impl Vdisk {
     /// What the system says when asked for the size.
     pub fn resync_size(&self) -> io::Result<Option<Change>> {
         let Some(open) = self.shared.file() else { return Ok(None) };
-        let bytes = backing::size(&open.file)?;
+        let bytes = backing::size(&open.file, open.block_device)?;
         let changed = self.shared.set_bytes(bytes);
         if changed {
             info!(device = self.config.name, bytes, "new size");
@@ -256,7 +283,7 @@ impl Vdisk {
     /// A size that is no whole number of blocks, or a disk whose size is that of its file.
     pub fn set_size(&self, bytes: u64) -> Result<Option<Change>, ConfigError> {
         let config = VdiskConfig { size: bytes, ..self.config.clone() };
-        if self.config.kind == Kind::File {
+        if self.config.kind != Kind::Null {
             let remedy = "change the size of the file, then resync_size";
             return Err(config.error("size", &bytes.to_string(), "the size is that of the file", remedy));
         }
@@ -281,22 +308,47 @@ impl Vdisk {
 }
 
 fn medium(config: &VdiskConfig) -> Medium {
-    Medium::File { alignment: if config.o_direct { config.block_size } else { 1 } }
+    Medium::File { direct: config.is_direct() }
 }
 
-/// Fills in what follows from the storage. `anchors`: space can be set aside without being written.
-fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, anchors: bool) {
+/// What kind of storage a disk is described for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Below {
+    /// None.
+    Nothing,
+    /// A regular file: holes read as zeros, and space can be set aside without being written.
+    File,
+    /// A block device; its queue says what it can do.
+    BlockDevice,
+    /// A block device that is away.
+    Unknown,
+}
+
+/// Fills in what follows from the storage.
+fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, below: Below) {
     let block_size = u64::from(config.block_size);
     if config.report_physical_blocks && facts.physical_block > block_size {
         disk.physical_exponent = (facts.physical_block / block_size).ilog2() as u8;
     }
-    if config.thin_provisioned {
-        disk.provisioning = Some(Provisioning {
-            granularity: u32::try_from((facts.discard_granularity / block_size).max(1)).unwrap_or(1),
-            alignment: 0,
-            max_unmap_blocks: disk.default_max_unmap_blocks(),
-            reads_zeros: true,
-            anchor: anchors,
-        });
+    disk.rotational = config.rotational.or(facts.rotational).unwrap_or(true);
+    if !config.thin_provisioned {
+        return;
     }
+    if below == Below::BlockDevice && facts.max_discard == 0 {
+        let file = config.filename.display();
+        warn!(device = config.name, %file, "the block device cannot discard: thin_provisioned has no effect");
+        return;
+    }
+    let blocks = |bytes: u64| u32::try_from(bytes / block_size).unwrap_or(u32::MAX);
+    disk.provisioning = Some(Provisioning {
+        granularity: blocks(facts.discard_granularity).max(1),
+        alignment: blocks(facts.discard_alignment),
+        max_unmap_blocks: match (facts.max_discard_to_zeroes, facts.max_discard) {
+            (0, 0) => disk.default_max_unmap_blocks(),
+            (0, most) | (most, _) => blocks(most).max(1),
+        },
+        // What a mere discard leaves behind is undefined.
+        reads_zeros: matches!(below, Below::Nothing | Below::File) || facts.max_discard_to_zeroes > 0,
+        anchor: below == Below::File,
+    });
 }

@@ -84,7 +84,9 @@ impl Uring {
 fn kind_of(op: &IoOp<'_>, block_device: bool) -> StorageKind {
     match op {
         IoOp::Mapped { .. } => StorageKind::Offload,
-        IoOp::Discard { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => StorageKind::Offload,
+        IoOp::Discard { .. } | IoOp::Trim { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => {
+            StorageKind::Offload
+        }
         IoOp::Prefetch { .. } => StorageKind::Advice,
         _ => StorageKind::Ring,
     }
@@ -109,7 +111,9 @@ fn sqe(fd: types::Fd, work: Work, iov: &IoVecs) -> squeue::Entry {
             let len = len.min(u64::from(!4095u32)) as libc::off_t;
             opcode::Fadvise::new(fd, len, libc::POSIX_FADV_WILLNEED).offset(offset).build()
         }
-        Work::Discard { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(PUNCH).build(),
+        Work::Discard { offset, len } | Work::Trim { offset, len } => {
+            opcode::Fallocate::new(fd, len).offset(offset).mode(PUNCH).build()
+        }
         Work::Zero { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(ZERO).build(),
         Work::Allocate { offset, len } => {
             opcode::Fallocate::new(fd, len).offset(offset).mode(libc::FALLOC_FL_KEEP_SIZE).build()
