@@ -20,12 +20,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens a device. A backing file that is missing is no error, see [`Disk::poll`].
+    /// Opens a device for so many reactors. A backing file that is missing is no error, see [`Disk::poll`].
     ///
     /// # Errors
     /// Attributes that contradict each other, or do not fit the file.
-    pub fn open(name: &str, device: &Device, globals: &Attributes) -> Result<Self> {
-        let vdisk = Vdisk::open(vdisk_config(name, device, globals)?)?;
+    pub fn open(name: &str, device: &Device, globals: &Attributes, reactors: u16) -> Result<Self> {
+        let vdisk = Vdisk::open(VdiskConfig { reactors, ..vdisk_config(name, device, globals)? })?;
         let behind = device.attributes.text_if_known("filename").map_or_else(|| "no file".to_owned(), str::to_owned);
         Ok(Self { vdisk: Arc::new(vdisk), behind })
     }
@@ -109,6 +109,7 @@ impl DeviceLink for VdiskLink {
 fn vdisk_config(name: &str, device: &Device, globals: &Attributes) -> Result<VdiskConfig> {
     let kind = match device.handler {
         HandlerKind::VdiskFileio => Kind::File,
+        HandlerKind::VdiskBlockio => Kind::Block,
         HandlerKind::VdiskNullio => Kind::Null,
     };
     let mut config = VdiskConfig::new(kind, name);
@@ -167,6 +168,7 @@ mod tests {
         for handler in HandlerKind::ALL {
             let (text, kind) = match handler {
                 HandlerKind::VdiskFileio => ("HANDLER vdisk_fileio {\nDEVICE d {\nfilename /x\n}\n}", Kind::File),
+                HandlerKind::VdiskBlockio => ("HANDLER vdisk_blockio {\nDEVICE d {\nfilename /x\n}\n}", Kind::Block),
                 HandlerKind::VdiskNullio => ("HANDLER vdisk_nullio {\nDEVICE d\n}", Kind::Null),
             };
             let plain = configured(text).unwrap();

@@ -35,18 +35,21 @@ impl Default for Configuration {
 pub enum HandlerKind {
     /// `vdisk_fileio`.
     VdiskFileio,
+    /// `vdisk_blockio`.
+    VdiskBlockio,
     /// `vdisk_nullio`.
     VdiskNullio,
 }
 
 impl HandlerKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VdiskFileio, Self::VdiskNullio];
+    pub const ALL: [Self; 3] = [Self::VdiskFileio, Self::VdiskBlockio, Self::VdiskNullio];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::VdiskFileio => "vdisk_fileio",
+            Self::VdiskBlockio => "vdisk_blockio",
             Self::VdiskNullio => "vdisk_nullio",
         }
     }
@@ -55,6 +58,7 @@ impl HandlerKind {
     pub fn table(self) -> Table {
         match self {
             Self::VdiskFileio => rules::VDISK_FILEIO,
+            Self::VdiskBlockio => rules::VDISK_BLOCKIO,
             Self::VdiskNullio => rules::VDISK_NULLIO,
         }
     }

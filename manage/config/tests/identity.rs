@@ -93,15 +93,17 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn device() -> impl Strategy<Value = Device> {
-    let file = attributes(rules::VDISK_FILEIO).prop_map(|mut a| {
-        if !a.is_given("filename") {
-            a.set("filename", "/x").unwrap();
-        }
-        Device { handler: HandlerKind::VdiskFileio, attributes: a }
-    });
+    let behind = |handler: HandlerKind| {
+        attributes(handler.table()).prop_map(move |mut a| {
+            if !a.is_given("filename") {
+                a.set("filename", "/x").unwrap();
+            }
+            Device { handler, attributes: a }
+        })
+    };
     let null =
         attributes(rules::VDISK_NULLIO).prop_map(|attributes| Device { handler: HandlerKind::VdiskNullio, attributes });
-    prop_oneof![file, null]
+    prop_oneof![behind(HandlerKind::VdiskFileio), behind(HandlerKind::VdiskBlockio), null]
 }
 
 fn configuration() -> impl Strategy<Value = Configuration> {

@@ -20,13 +20,15 @@ pub(crate) struct FileEntry {
     pub(crate) block_device: bool,
     /// Opened with O_DIRECT: RWF_NOWAIT would not mean "from the page cache".
     pub(crate) direct: bool,
+    /// The ring can discard.
+    pub(crate) ring_discards: bool,
 }
 
 impl FileEntry {
     pub(crate) fn new(file: Arc<File>, block_device: bool) -> Self {
         // SAFETY: no memory is passed.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-        Self { file, block_device, direct: flags >= 0 && flags & libc::O_DIRECT != 0 }
+        Self { file, block_device, direct: flags >= 0 && flags & libc::O_DIRECT != 0, ring_discards: false }
     }
 }
 

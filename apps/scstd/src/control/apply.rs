@@ -99,7 +99,7 @@ impl Control {
 
     /// Opens a device and makes it known to every reactor.
     fn open(&mut self, name: &str, device: &Device) -> Result<OpenDevice> {
-        let disk = Disk::open(name, device, &self.applied.globals)?;
+        let disk = Disk::open(name, device, &self.applied.globals, self.reactors.count())?;
         let id = self.numbers.device();
         let source = disk.source();
         self.ask_all("add a device", || Request::AddDevice { id, device: Arc::clone(&source) });

@@ -1,5 +1,6 @@
 //! The contract of `Backend`, as stories that every back-end must pass.
 
+mod block;
 mod files;
 mod sockets;
 mod stage;
@@ -89,6 +90,23 @@ conformance! {
     files::above_the_depth_the_queue_is_full,
     files::a_file_stays_until_its_operations_end,
     files::an_unknown_file_and_a_wild_buffer_are_errors,
+}
+
+/// What only real back-ends have.
+macro_rules! on_block_devices {
+    ($($story:ident),* $(,)?) => {
+        mod on_block_devices {
+            $(mod $story {
+                #[test] fn uring() { crate::block::$story(crate::uring()); }
+                #[test] fn posix() { crate::block::$story(crate::posix()); }
+            })*
+        }
+    };
+}
+
+on_block_devices! {
+    a_block_device_past_the_page_cache,
+    what_is_misaligned_is_an_error_of_its_own_operation,
 }
 
 mod real {
