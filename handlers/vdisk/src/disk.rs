@@ -343,9 +343,10 @@ fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, below
     disk.provisioning = Some(Provisioning {
         granularity: blocks(facts.discard_granularity).max(1),
         alignment: blocks(facts.discard_alignment),
+        // Some queues take terabytes at once; the other commands would wait for that.
         max_unmap_blocks: match (facts.max_discard_to_zeroes, facts.max_discard) {
             (0, 0) => disk.default_max_unmap_blocks(),
-            (0, most) | (most, _) => blocks(most).max(1),
+            (0, most) | (most, _) => blocks(most).clamp(1, disk.default_max_unmap_blocks()),
         },
         // What a mere discard leaves behind is undefined.
         reads_zeros: matches!(below, Below::Nothing | Below::File) || facts.max_discard_to_zeroes > 0,
