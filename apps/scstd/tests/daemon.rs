@@ -3,6 +3,7 @@
 #[path = "daemon/blockio.rs"]
 mod blockio;
 mod common;
+mod statistics;
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};

@@ -59,7 +59,7 @@ pub struct QueueFull;
 
 /// The submission side of a back-end.
 ///
-/// Contract: `submit` never blocks; every accepted operation completes exactly once, also after `cancel`, which is
+/// Contract: neither `submit` nor `try_now` blocks; every accepted operation completes exactly once, also after `cancel`, which is
 /// only a request. A short transfer is reported as such and never hidden.
 pub trait IoQueue {
     /// Accepts an operation.
@@ -67,6 +67,13 @@ pub trait IoQueue {
     /// # Errors
     /// [`QueueFull`] when the in-flight limit is reached; nothing was started then.
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull>;
+    /// Carries out a READ or WRITE at once, when that takes no waiting: a read from the page cache, a write into it.
+    /// The result is that of the completion, and may be short; there is none to follow. None: nothing was done, and
+    /// `submit` is the way.
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        let _ = op;
+        None
+    }
     /// Asks that all operations of a command end early.
     fn cancel(&mut self, cmd: CmdId);
 }

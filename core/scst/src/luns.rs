@@ -65,7 +65,7 @@ impl Engine {
                 nexus.attentions.establish(REPORTED_LUNS_CHANGED);
             }
         }
-        fx.push_back(Effect::AsyncEvent { session, sense: attention_sense(REPORTED_LUNS_CHANGED) });
+        fx.push_back(Effect::AsyncEvent { session, sense: Box::new(attention_sense(REPORTED_LUNS_CHANGED)) });
     }
 
     /// Makes a session see a map; returns nexuses that are in it no more. A LUN that shows another device than before

@@ -46,7 +46,7 @@ fn shown(command: &Command) -> String {
 /// Builds a program in the release profile and says where it is.
 pub(crate) fn build_release(program: &str) -> Result<PathBuf> {
     // All release programs at once: one set of features, so that their dependencies are built once.
-    run(&mut cargo(&["build", "--release", "--package", "scstd", "--package", "scst-sim"]))?;
+    run(&mut cargo(&["build", "--release", "--package", "scstd", "--package", "scst-sim", "--package", "scst-cost"]))?;
     let path = target_directory().join("release").join(program);
     ensure!(path.exists(), "cargo built no {}", path.display());
     Ok(path)

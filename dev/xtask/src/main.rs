@@ -5,6 +5,7 @@
 
 mod cargo;
 mod conformance;
+mod cost;
 mod fuzz;
 mod layers;
 mod licences;
@@ -54,6 +55,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Replay the kept corpus of each fuzz target, then fuzz for a while
     Fuzz(fuzz::Arguments),
+    /// Count instructions per command and compare them with dev/cost/budget.toml
+    Cost(cost::Arguments),
     /// Run libiscsi's iscsi-test-cu against scstd, per I/O back-end
     Conformance(conformance::Arguments),
     /// Run real Linux initiators in a virtual machine
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Layers => report.run("layers", layers::stage),
         Command::Sim(arguments) => report.run("sim", || sim::run(&arguments)),
         Command::Fuzz(arguments) => report.run("fuzz", || fuzz::run(&arguments)),
+        Command::Cost(arguments) => report.run("cost", || cost::run(&arguments)),
         Command::Conformance(arguments) => report.run("conformance", || conformance::run(&arguments)),
         Command::Vm(arguments) if arguments.list => {
             vm::list();

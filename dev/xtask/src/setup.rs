@@ -24,6 +24,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "the virtual machine"),
     ("qemu-utils", "qemu-img"),
     ("sg3-utils", "single SCSI commands"),
+    ("valgrind", "instructions per command"),
     ("xfsprogs", "file systems in the guest"),
     ("xz-utils", "unpacking the guest's kernel"),
     ("zstd", "unpacking the guest's kernel"),

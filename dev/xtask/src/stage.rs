@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use crate::{conformance, fuzz, layers, setup, sim, tests, vm};
+use crate::{conformance, cost, fuzz, layers, setup, sim, tests, vm};
 
 /// One step of the whole test, in the order they run: what is cheap to find comes first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -25,6 +25,8 @@ pub(crate) enum Stage {
     Msrv,
     /// cargo test: unit, property and integration tests
     Unit,
+    /// Instructions per command, against the budget
+    Cost,
     /// Deterministic simulation with fresh seeds
     Sim,
     /// Fuzz targets: kept corpus, then a short fresh run
@@ -45,6 +47,7 @@ impl Stage {
             Self::Docs => tests::docs(),
             Self::Msrv => tests::msrv(),
             Self::Unit => tests::unit(),
+            Self::Cost => cost::run(&cost::Arguments::default()),
             Self::Sim => sim::run(&sim::Arguments::default()),
             Self::Fuzz => fuzz::run(&fuzz::Arguments::default()),
             Self::Conformance => conformance::run(&conformance::Arguments::default()),

@@ -21,13 +21,7 @@ pub(crate) fn execute(
     cx: &mut ExecContext<'_>,
 ) -> Outcome {
     match *command {
-        DiskCommand::Read { .. } => {
-            let len = cmd.parsed.length.min(cmd.sg.bytes());
-            if read_zero {
-                cx.mem.fill(cmd.sg, 0, len, 0);
-            }
-            Outcome::good(len)
-        }
+        DiskCommand::Read { .. } => read(read_zero, cmd, cx),
         DiskCommand::Unmap { .. } => {
             let mut list = [0; MAX_UNMAP_LIST_BYTES];
             match task::unmap_list(shared, cmd, cx, &mut list) {
@@ -44,6 +38,15 @@ pub(crate) fn execute(
         }
         _ => Outcome::good(0),
     }
+}
+
+/// READ.
+pub(crate) fn read(read_zero: bool, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Outcome {
+    let len = cmd.parsed.length.min(cmd.sg.bytes());
+    if read_zero {
+        cx.mem.fill(cmd.sg, 0, len, 0);
+    }
+    Outcome::good(len)
 }
 
 /// What is left of a plan when there is no storage: the stages that change the disk itself.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use scst_cmdset::command::{StartStop, WriteSame};
+use scst_cmdset::validate::check_writable;
 use scst_cmdset::write_same::WriteSameMethod;
 use scst_cmdset::{DiskCommand, DiskState, ParsedCommand, medium, write_same};
 use scst_core::buffer::SgList;
@@ -147,6 +148,39 @@ impl DiskShard {
         !self.shared.is_direct() || self.shared.alignment().fits(sg, len)
     }
 
+    /// A READ or WRITE as it nearly always is: nothing in the way of it, one operation. Everything in its CDB was looked
+    /// at when it was parsed; what can have changed since then is looked at here. None: `decide` knows what to do.
+    fn usual(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Option<Execution> {
+        let (shared, parsed) = (&*self.shared, cmd.parsed);
+        let write = is_usual(cmd.cdb.opcode())?;
+        let end = parsed.lba.checked_add(parsed.blocks)?;
+        if shared.disk.dummy || !shared.is_ready() || end > shared.geometry().blocks {
+            return None;
+        }
+        if !self.fits(cmd.sg, parsed.length.min(cmd.sg.bytes())) {
+            return None;
+        }
+        if write {
+            let read_only = shared.disk.read_only || cmd.read_only;
+            if check_writable(read_only, shared.is_write_protected()).is_err() || cmd.sg.bytes() < parsed.length {
+                return None;
+            }
+            self.counters.write_commands.add(1);
+            self.counters.blocks_written.add(parsed.blocks);
+        } else {
+            if matches!(shared.medium, Medium::File { .. }) && has_fua(cmd) && shared.has_volatile_cache() {
+                return None;
+            }
+            self.counters.read_commands.add(1);
+            self.counters.blocks_read.add(parsed.blocks);
+        }
+        Some(match shared.medium {
+            Medium::File { .. } => self.simple(cmd, cx),
+            Medium::Null { .. } if write => Execution::Done(Outcome::good(0)),
+            Medium::Null { read_zero } => Execution::Done(null::read(read_zero, cmd, cx)),
+        })
+    }
+
     /// Starts a READ or WRITE of one operation.
     fn simple(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
         let Simple { bytes, write, durable } = Simple::of(&self.shared, cmd);
@@ -166,6 +200,9 @@ impl DiskShard {
         } else {
             IoOp::Read { file, offset, sg, sg_offset: 0, len }
         };
+        if cx.io.try_now(&op).is_some_and(|result| result as i64 >= i64::from(len)) {
+            return Execution::Done(Outcome::good(if write { 0 } else { len }));
+        }
         match cx.io.submit(IoToken { cmd: cmd.id, tag: TAG_SIMPLE }, op) {
             Ok(()) => Execution::Pending,
             Err(_) => Execution::Done(Outcome::status(ScsiStatus::BUSY)),
@@ -231,13 +268,25 @@ struct Simple {
 
 impl Simple {
     fn of(shared: &Shared, cmd: &ExecCommand<'_>) -> Self {
-        /// FUA in byte 1 of all CDBs but the six-byte ones.
-        const FUA: u8 = 3;
         let write = cmd.parsed.direction == DataDirection::ToDevice;
-        let fua = cmd.cdb.bytes().len() > 6 && cmd.cdb.opcode() >= 0x20 && cmd.cdb.bit(1, FUA);
         let len = u64::from(cmd.parsed.length.min(cmd.sg.bytes()));
         let offset = cmd.parsed.lba * u64::from(shared.disk.block_size);
-        Self { bytes: Bytes { offset, len }, write, durable: write && shared.is_durable(fua) }
+        Self { bytes: Bytes { offset, len }, write, durable: write && shared.is_durable(has_fua(cmd)) }
+    }
+}
+
+/// FUA is in byte 1 of all CDBs of READ and WRITE but the six-byte ones.
+fn has_fua(cmd: &ExecCommand<'_>) -> bool {
+    const FUA: u8 = 3;
+    cmd.cdb.bytes().len() > 6 && cmd.cdb.opcode() >= 0x20 && cmd.cdb.bit(1, FUA)
+}
+
+/// READ (false) or WRITE (true) of 6, 10, 12 or 16 bytes.
+fn is_usual(opcode: u8) -> Option<bool> {
+    match opcode {
+        0x08 | 0x28 | 0xa8 | 0x88 => Some(false),
+        0x0a | 0x2a | 0xaa | 0x8a => Some(true),
+        _ => None,
     }
 }
 
@@ -363,6 +412,9 @@ impl HandlerShard for DiskShard {
     }
 
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        if let Some(execution) = self.usual(&cmd, cx) {
+            return execution;
+        }
         match self.decide(&cmd, cx) {
             Ok(Todo::Simple) => self.simple(&cmd, cx),
             Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), &cmd, cx),
@@ -394,6 +446,10 @@ impl HandlerShard for DiskShard {
             task.cancelled = true;
         }
         io.cancel(cmd);
+    }
+
+    fn takes_data_in_place(&self) -> bool {
+        !self.shared.is_direct()
     }
 
     fn reset(&mut self) -> ControlSettings {

@@ -91,7 +91,7 @@ impl Shared {
             online: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             blocks: AtomicU64::new(0),
-            alignment: AtomicU64::new(0),
+            alignment: AtomicU64::new(1 << 32 | 1),
             shards: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
             flush_error: AtomicI32::new(0),
@@ -107,10 +107,20 @@ impl Shared {
     pub(crate) fn state(&self, read_only: bool) -> DiskState {
         DiskState {
             geometry: self.geometry(),
-            medium_present: self.is_online() && !self.ejected.load(Ordering::Acquire),
+            medium_present: self.is_ready(),
             read_only,
-            software_write_protect: self.software_write_protect.load(Ordering::Relaxed),
+            software_write_protect: self.is_write_protected(),
         }
+    }
+
+    /// There is a medium.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_online() && !self.is_ejected()
+    }
+
+    /// SWP of the control mode page.
+    pub(crate) fn is_write_protected(&self) -> bool {
+        self.software_write_protect.load(Ordering::Relaxed)
     }
 
     pub(crate) fn geometry(&self) -> Geometry {

@@ -39,11 +39,24 @@ pub enum HandlerKind {
     VdiskBlockio,
     /// `vdisk_nullio`.
     VdiskNullio,
+    /// `dev_disk_perf`.
+    DevDiskPerf,
+    /// `dev_modisk_perf`.
+    DevModiskPerf,
+    /// `dev_tape_perf`.
+    DevTapePerf,
 }
 
 impl HandlerKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::VdiskFileio, Self::VdiskBlockio, Self::VdiskNullio];
+    pub const ALL: [Self; 6] = [
+        Self::VdiskFileio,
+        Self::VdiskBlockio,
+        Self::VdiskNullio,
+        Self::DevDiskPerf,
+        Self::DevModiskPerf,
+        Self::DevTapePerf,
+    ];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
@@ -51,6 +64,9 @@ impl HandlerKind {
             Self::VdiskFileio => "vdisk_fileio",
             Self::VdiskBlockio => "vdisk_blockio",
             Self::VdiskNullio => "vdisk_nullio",
+            Self::DevDiskPerf => "dev_disk_perf",
+            Self::DevModiskPerf => "dev_modisk_perf",
+            Self::DevTapePerf => "dev_tape_perf",
         }
     }
 
@@ -60,6 +76,9 @@ impl HandlerKind {
             Self::VdiskFileio => rules::VDISK_FILEIO,
             Self::VdiskBlockio => rules::VDISK_BLOCKIO,
             Self::VdiskNullio => rules::VDISK_NULLIO,
+            Self::DevDiskPerf => rules::DEV_DISK_PERF,
+            Self::DevModiskPerf => rules::DEV_MODISK_PERF,
+            Self::DevTapePerf => rules::DEV_TAPE_PERF,
         }
     }
 }

@@ -18,17 +18,112 @@ const BLKZEROOUT: libc::Ioctl = libc::_IO(0x12, 127);
 pub(crate) struct FileEntry {
     pub(crate) file: Arc<File>,
     pub(crate) block_device: bool,
-    /// Opened with O_DIRECT: RWF_NOWAIT would not mean "from the page cache".
-    pub(crate) direct: bool,
+    /// Reads and writes that may be done at once, through the page cache; None with O_DIRECT.
+    cached: Option<Cached>,
     /// The ring can discard.
     pub(crate) ring_discards: bool,
+}
+
+/// How transfers are done at once.
+struct Cached {
+    /// RWF_NOWAIT, where something can keep a transfer waiting.
+    flags: libc::c_int,
+    reads: Attempts,
+    writes: Attempts,
 }
 
 impl FileEntry {
     pub(crate) fn new(file: Arc<File>, block_device: bool) -> Self {
         // SAFETY: no memory is passed.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-        Self { file, block_device, direct: flags >= 0 && flags & libc::O_DIRECT != 0, ring_discards: false }
+        // With O_DIRECT, RWF_NOWAIT would not mean "from the page cache".
+        let cached = (flags >= 0 && flags & libc::O_DIRECT == 0).then(|| Cached {
+            flags: if is_memory(&file) { 0 } else { libc::RWF_NOWAIT },
+            reads: Attempts::default(),
+            writes: Attempts::default(),
+        });
+        Self { file, block_device, cached, ring_discards: false }
+    }
+
+    /// Whether it was opened with O_DIRECT.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.cached.is_none()
+    }
+
+    /// Does a READ or WRITE at once if the page cache allows it without waiting; `iov` is scratch. May be short.
+    pub(crate) fn try_now(&mut self, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
+        let Cached { flags, reads, writes } = self.cached.as_mut()?;
+        let (flags, attempts) = match op {
+            IoOp::Read { .. } => (*flags, reads),
+            IoOp::Write { dsync: false, .. } => (*flags, writes),
+            _ => return None,
+        };
+        if !attempts.worthwhile() {
+            return None;
+        }
+        let fd = self.file.as_raw_fd();
+        let result = match Work::of(op, arenas, iov)? {
+            Work::Read { offset } => {
+                // SAFETY: the ranges are the caller's for the time of the call.
+                retry(|| unsafe { libc::preadv2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
+            }
+            Work::Write { offset, .. } => {
+                // SAFETY: as above.
+                retry(|| unsafe { libc::pwritev2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
+            }
+            _ => return None,
+        };
+        attempts.note(result);
+        (result > 0).then_some(result)
+    }
+}
+
+/// Whether the file is on a file system that lives in memory: it does not know RWF_NOWAIT, and needs it not.
+fn is_memory(file: &File) -> bool {
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    // SAFETY: all zeros is a valid statfs, and the kernel fills it during the call.
+    let kind = unsafe {
+        let mut fs: libc::statfs = std::mem::zeroed();
+        if libc::fstatfs(file.as_raw_fd(), &mut fs) < 0 {
+            return false;
+        }
+        fs.f_type
+    };
+    kind == libc::TMPFS_MAGIC || kind == RAMFS_MAGIC
+}
+
+/// Whether it pays to try. A medium that is not in the cache costs one useless call per miss, so after misses in a row
+/// only some operations are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Attempts {
+    /// Misses in a row.
+    misses: u32,
+    /// So many operations are not tried.
+    skip: u32,
+    /// The file system cannot do it.
+    never: bool,
+}
+
+impl Attempts {
+    /// The most operations that are not tried after a miss.
+    const MAX_SKIP: u32 = 32;
+
+    fn worthwhile(&mut self) -> bool {
+        let skipped = self.skip > 0;
+        self.skip = self.skip.saturating_sub(1);
+        !self.never && !skipped
+    }
+
+    fn note(&mut self, result: i32) {
+        match result {
+            1.. => self.misses = 0,
+            e if e == -libc::EAGAIN || e == 0 => {
+                self.misses += 1;
+                // One miss is nothing yet: the first read of a cold range, say.
+                self.skip = (self.misses / 4).min(Self::MAX_SKIP);
+            }
+            e => self.never |= e == -libc::EOPNOTSUPP || e == -libc::ENOSYS || e == -libc::EINVAL,
+        }
     }
 }
 
@@ -190,9 +285,28 @@ fn mapped(fd: RawFd, offset: u64, len: u64) -> (i32, u64) {
     (1, len.min((hole as u64).saturating_sub(offset)))
 }
 
-/// A read that the page cache can satisfy whole, done at once; None otherwise (then it must go to a thread).
-pub(crate) fn read_cached(file: &File, offset: u64, iov: &IoVecs, len: u32) -> Option<i32> {
-    // SAFETY: the ranges belong to the operation until it completes.
-    let n = unsafe { libc::preadv2(file.as_raw_fd(), iov.as_ptr(), count(iov), offset as _, libc::RWF_NOWAIT) };
-    (n == len as isize).then_some(n as i32)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cold_medium_is_tried_ever_less_and_a_warm_one_always() {
+        let mut attempts = Attempts::default();
+        let mut tried = 0;
+        for _ in 0..1000 {
+            if attempts.worthwhile() {
+                tried += 1;
+                attempts.note(-libc::EAGAIN);
+            }
+        }
+        assert!((30..150).contains(&tried), "{tried} attempts");
+        while !attempts.worthwhile() {}
+        attempts.note(4096);
+        for _ in 0..100 {
+            assert!(attempts.worthwhile());
+            attempts.note(4096);
+        }
+        attempts.note(-libc::EOPNOTSUPP);
+        assert!(!attempts.worthwhile());
+    }
 }

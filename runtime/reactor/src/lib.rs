@@ -28,6 +28,7 @@ mod probe;
 pub mod process;
 pub mod sim;
 mod slab;
+mod spin;
 pub mod storage;
 pub mod uring;
 

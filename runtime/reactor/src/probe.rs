@@ -9,6 +9,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::BufferPool;
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
@@ -72,6 +73,9 @@ impl IoQueue for AnyBackend {
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
         each!(self, b => b.submit(token, op))
     }
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        each!(self, b => b.try_now(op))
+    }
     fn cancel(&mut self, cmd: CmdId) {
         each!(self, b => b.cancel(cmd));
     }
@@ -89,6 +93,9 @@ impl FileRegistry for AnyBackend {
 impl Backend for AnyBackend {
     fn now(&self) -> Nanos {
         each!(self, b => b.now())
+    }
+    fn clock(&self) -> Box<dyn Clock> {
+        each!(self, b => b.clock())
     }
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
         each!(self, b => b.listen(addr))
@@ -114,11 +121,17 @@ impl Backend for AnyBackend {
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         each!(self, b => b.send(socket, from, pool, token));
     }
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        each!(self, b => b.try_send(socket, from, pool, token))
+    }
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         each!(self, b => b.close(socket, token));
     }
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
         each!(self, b => b.wait(deadline, out))
+    }
+    fn set_spin(&mut self, limit: Nanos) {
+        each!(self, b => b.set_spin(limit));
     }
     fn waker(&self) -> Waker {
         each!(self, b => b.waker())

@@ -44,14 +44,13 @@ impl IscsiTarget {
 }
 
 impl TargetDriver for IscsiTarget {
-    fn request_data(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId, sg: &SgList, length: u32) {
+    fn request_data(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId, _sg: &SgList, length: u32) {
         let handle = TaskHandle::from_bits(driver_tag);
         let Some((connection, session, shared)) = self.owner(session) else { return };
         let Some(task) = session.tasks.get_mut(handle) else {
             debug_assert!(false, "data requested for a task that is not there");
             return shared.calls.push_back(ShardCall::Stopped(cmd));
         };
-        task.sg = *sg;
         task.state = TaskState::Fetching;
         let now = shared.now.0;
         // A connection that is being closed takes its session down, and `abort_data` follows.
@@ -64,21 +63,27 @@ impl TargetDriver for IscsiTarget {
     fn respond(&mut self, response: Response<'_>) {
         let handle = TaskHandle::from_bits(response.driver_tag);
         let Some((connection, session, shared)) = self.owner(response.session) else { return };
-        let mut bytes = [0; MAX_SENSE_LENGTH];
-        let length = response.sense.map_or(0, |sense| sense.emit(response.sense_format, &mut bytes));
         let answer = TaskResponse {
             status: response.status,
-            sense: &bytes[..length],
+            sense: &[],
             data_in: response.data_in,
             wanted: response.wanted,
             read_wanted: 0,
         };
         let queued = match session.tasks.get_mut(handle) {
             Some(task) => {
-                task.sg = *response.sg;
                 task.state = TaskState::Responding;
-                live(connection, session)
-                    .is_some_and(|(protocol, state)| protocol.queue_response(state, handle, answer))
+                if let Some(chunk) = task.lent.take() {
+                    connection.input.give_back(chunk);
+                }
+                live(connection, session).is_some_and(|(protocol, state)| match response.sense {
+                    None => protocol.queue_response(state, handle, answer),
+                    Some(sense) => {
+                        let mut bytes = [0; MAX_SENSE_LENGTH];
+                        let length = sense.emit(response.sense_format, &mut bytes);
+                        protocol.queue_response(state, handle, TaskResponse { sense: &bytes[..length], ..answer })
+                    }
+                })
             }
             None => false,
         };
@@ -94,7 +99,10 @@ impl TargetDriver for IscsiTarget {
     fn dropped(&mut self, session: SessionId, driver_tag: u64, _cmd: CmdId) {
         let handle = TaskHandle::from_bits(driver_tag);
         let Some((connection, session, shared)) = self.owner(session) else { return };
-        session.tasks.remove(handle);
+        if let Some(chunk) = session.tasks.remove(handle).and_then(|task| task.lent) {
+            connection.input.give_back(chunk);
+            shared.mark(connection);
+        }
         if let Some((protocol, state)) = live(connection, session) {
             protocol.drop_task(state, handle);
             shared.mark(connection);

@@ -3,22 +3,24 @@
 use scst_core::buffer::{Extent, SgList};
 use scst_core::driver::{ExpectedTransfer, NewCommand};
 use scst_core::event::DataError;
+use scst_core::ids::SessionId;
 use scst_core::shard::Shard;
 use scst_mem::BufferPool;
-use scst_protocol_iscsi::connection::{LogoutResponse, TargetListing, TaskResponse};
+use scst_protocol_iscsi::connection::{Connection as Protocol, LogoutResponse, TargetListing, TaskResponse};
 use scst_protocol_iscsi::event::{CommandEvent, Input as Step, LogoutReason, RecvEvent, SendTargets, TaskHandle};
 use scst_protocol_iscsi::login::SessionType;
+use scst_protocol_iscsi::session::Session;
 use scst_reactor::backend::Backend;
 use scst_scsi::{DataDirection, ScsiStatus};
 
-use crate::connection::{Connection, Direct, Phase, Want, Why};
+use crate::connection::{ChunkId, Connection, Direct, Input, Phase, Want, Why};
 use crate::driver::tmf_tag;
 use crate::ids::{Operation, Slot, token};
-use crate::limits::{DIRECT_RECEIVE_MIN, LOGIN_READ_AHEAD_BYTES, READ_AHEAD_BYTES, SMALL_RECEIVES};
+use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, LOGIN_READ_AHEAD_BYTES, MIN_ROOM, READ_AHEAD_BYTES, SMALL_RECEIVES};
 use crate::login::settings;
 use crate::portal;
-use crate::session::TaskState;
-use crate::target::{Env, IscsiTarget};
+use crate::session::{SessionState, TaskState};
+use crate::target::{Env, IscsiTarget, Shared};
 
 /// Errnos that only say that the peer is gone.
 const PEER_IS_GONE: [i32; 2] = [104, 32];
@@ -42,8 +44,10 @@ impl IscsiTarget {
         if let (Some(direct), Some(session), Phase::Full(protocol)) = (direct, session, &mut connection.phase) {
             let taken = bytes.min(direct.length);
             rest -= taken;
-            let sg = session.tasks.get(direct.task).map(|t| t.sg).unwrap_or_default();
-            let crc = protocol.payload_crc().map(|crc| env.pool.crc32c(&sg, direct.offset, taken, crc));
+            let crc = protocol.payload_crc().map(|crc| {
+                let sg = session.tasks.sg(direct.task, env.shard);
+                sg.map_or(crc, |sg| env.pool.crc32c(sg, direct.offset, taken, crc))
+            });
             protocol.payload_received(taken, crc);
         }
         connection.input.filled = rest > 0 && rest == connection.input.room().len;
@@ -64,86 +68,16 @@ impl IscsiTarget {
 
     /// Goes through the unread bytes until there are none, or until the mid-level has to say something first.
     pub(crate) fn process_input<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
-        loop {
-            let Some((connection, Some(session), _)) = self.parts(slot) else { return };
-            if !connection.is_open() || connection.output.close_after.is_some() {
-                connection.input.want = Want::Nothing;
-                return;
+        while let Some((connection, Some(session), shared)) = self.parts(slot) {
+            match next_rare_event(connection, session, shared, env) {
+                Some(event) => self.receive_event(slot, event, env),
+                None => return,
             }
-            let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else {
-                return;
-            };
-            if connection.input.in_flight && connection.input.direct.is_some() && !protocol.is_closed() {
-                // The rest of a payload is on its way to its buffer; the protocol has to wait for what becomes of it.
-                return;
-            }
-            let unread = connection.input.unread();
-            let bytes = if unread.len > 0 { env.pool.bytes(unread) } else { &[] };
-            let (used, step) = protocol.poll_input(state, env.now.0, bytes);
-            connection.input.consume(used as u32);
-            connection.input.want = match step {
-                Step::Event(RecvEvent::Payload { task, offset, length, .. }) => {
-                    if self.take_payload(slot, task, offset, length, env) {
-                        continue;
-                    }
-                    return;
-                }
-                Step::Event(event) => {
-                    self.receive_event(slot, event, env);
-                    continue;
-                }
-                Step::NeedBytes(bytes) => Want::Bytes(u32::try_from(bytes).unwrap_or(u32::MAX)),
-                Step::WaitForDriver { task, .. } => Want::Driver(task),
-                Step::WaitForTransmit => Want::Transmit,
-                Step::Closed => Want::Nothing,
-            };
-            return;
         }
-    }
-
-    /// Copies the part of a payload that is in the read-ahead. False when nothing of it is there (any more): the rest
-    /// has to be received.
-    fn take_payload<B: Backend>(
-        &mut self,
-        slot: Slot,
-        task: TaskHandle,
-        offset: u32,
-        length: u32,
-        env: &mut Env<'_, B>,
-    ) -> bool {
-        let Some((connection, Some(session), _)) = self.parts(slot) else { return false };
-        let Phase::Full(protocol) = &mut connection.phase else { return false };
-        let unread = connection.input.unread();
-        if unread.len == 0 {
-            connection.input.want = Want::Payload { task, offset, length };
-            return false;
-        }
-        let from = unread.slice(0, length);
-        let sg = session.tasks.get(task).map(|t| t.sg).unwrap_or_default();
-        debug_assert!(u64::from(offset) + u64::from(from.len) <= u64::from(sg.bytes()), "payload outside the buffer");
-        let mut done = 0;
-        for to in sg.range(offset, from.len) {
-            done += env.pool.copy(from.slice(done, u32::MAX), to);
-        }
-        let crc = protocol.payload_crc().map(|crc| env.pool.crc32c_extent(from, crc));
-        protocol.payload_received(from.len, crc);
-        connection.input.consume(from.len);
-        true
     }
 
     fn receive_event<B: Backend>(&mut self, slot: Slot, event: RecvEvent, env: &mut Env<'_, B>) {
         match event {
-            RecvEvent::Command(command) => self.command(slot, &command, env),
-            RecvEvent::Deliver { task, .. } => {
-                if let Some(cmd) = self.cmd_of(slot, task) {
-                    env.shard.deliver(env.now, cmd);
-                }
-            }
-            RecvEvent::DataComplete { task, .. } => self.data_end(slot, task, Ok(()), env),
-            RecvEvent::DataError { task, sense, .. } => {
-                self.data_end(slot, task, Err(DataError::Rejected(sense)), env);
-            }
-            RecvEvent::DataAborted { task, .. } => self.data_end(slot, task, Err(DataError::Stopped), env),
             RecvEvent::TaskManagement(event) => {
                 let referenced = event.referenced.and_then(|task| self.cmd_of(slot, task));
                 if let Some((_, Some(session), _)) = self.parts(slot)
@@ -160,36 +94,18 @@ impl IscsiTarget {
                     connection.want_close(Why::Protocol(reason));
                 }
             }
-            RecvEvent::Payload { .. } => debug_assert!(false, "handled by the caller"),
+            RecvEvent::Command(_)
+            | RecvEvent::Payload { .. }
+            | RecvEvent::Deliver { .. }
+            | RecvEvent::DataComplete { .. }
+            | RecvEvent::DataError { .. }
+            | RecvEvent::DataAborted { .. } => debug_assert!(false, "not a rare event"),
         }
     }
 
     fn cmd_of(&mut self, slot: Slot, task: TaskHandle) -> Option<scst_core::ids::CmdId> {
         let (_, session, _) = self.parts(slot)?;
         session?.tasks.get(task)?.cmd
-    }
-
-    fn command<B: Backend>(&mut self, slot: Slot, event: &CommandEvent, env: &mut Env<'_, B>) {
-        let Some((connection, Some(session), shared)) = self.parts(slot) else { return };
-        let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else { return };
-        let cmd = session.core.and_then(|core| {
-            let new = NewCommand {
-                session: core,
-                driver_tag: event.task.to_bits(),
-                lun: event.lun,
-                cdb: event.cdb,
-                attribute: event.attribute,
-                expected: Some(expected(event)),
-                held: event.held,
-            };
-            env.shard.command(env.now, &new).ok()
-        });
-        session.tasks.insert(event.task, cmd);
-        if cmd.is_none() {
-            let response = TaskResponse { status: ScsiStatus::BUSY, sense: &[], data_in: 0, wanted: 0, read_wanted: 0 };
-            protocol.queue_response(state, event.task, response);
-            shared.mark(connection);
-        }
     }
 
     /// The shard has done all it had to do, and has not asked for the data that the stream brings next: the command
@@ -203,25 +119,6 @@ impl IscsiTarget {
         {
             protocol.request_data(state, now, task, 0);
             shared.mark(connection);
-        }
-    }
-
-    fn data_end<B: Backend>(
-        &mut self,
-        slot: Slot,
-        task: TaskHandle,
-        result: Result<(), DataError>,
-        env: &mut Env<'_, B>,
-    ) {
-        let Some((connection, Some(session), _)) = self.parts(slot) else { return };
-        let Some(found) = session.tasks.get_mut(task) else { return };
-        let stopping = std::mem::replace(&mut found.state, TaskState::Given) == TaskState::Stopping;
-        let cmd = found.cmd;
-        if stopping && !session.tasks.any_stopping() {
-            connection.abort_deadline = None;
-        }
-        if let Some(cmd) = cmd {
-            env.shard.data_received(env.now, cmd, if stopping { Err(DataError::Stopped) } else { result });
         }
     }
 
@@ -288,7 +185,12 @@ impl IscsiTarget {
             }
             Want::Payload { .. } | Want::Bytes(_) => None,
         };
+        connection.input.sweep(env.pool);
         if !fit_read_ahead(connection, env.pool) {
+            if connection.input.is_used() {
+                // The commands whose data are in it make room when they are done.
+                return;
+            }
             return connection.want_close_and_mark(Why::NoMemory, shared);
         }
         let room = connection.input.room();
@@ -299,8 +201,8 @@ impl IscsiTarget {
         let mut segments = std::mem::take(&mut shared.segments);
         segments.clear();
         if let Some(direct) = direct {
-            let sg = session.and_then(|s| s.tasks.get(direct.task)).map(|t| t.sg).unwrap_or_default();
-            push_payload(&sg, &direct, &mut segments);
+            let sg = session.and_then(|s| s.tasks.sg(direct.task, env.shard));
+            push_payload(sg, &direct, &mut segments);
         }
         segments.push(room);
         connection.input.direct = direct;
@@ -310,8 +212,175 @@ impl IscsiTarget {
     }
 }
 
-fn push_payload(sg: &SgList, direct: &Direct, segments: &mut Vec<Extent>) {
-    segments.extend(sg.range(direct.offset, direct.length));
+/// Handles everything that belongs to commands, until there is nothing to do (None) or something that is not about a
+/// command.
+fn next_rare_event<B: Backend>(
+    connection: &mut Connection,
+    session: &mut SessionState,
+    shared: &mut Shared,
+    env: &mut Env<'_, B>,
+) -> Option<RecvEvent> {
+    loop {
+        if !connection.is_open() || connection.output.close_after.is_some() {
+            connection.input.want = Want::Nothing;
+            return None;
+        }
+        let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else {
+            return None;
+        };
+        if connection.input.in_flight && connection.input.direct.is_some() && !protocol.is_closed() {
+            // The rest of a payload is on its way to its buffer; the protocol has to wait for what becomes of it.
+            return None;
+        }
+        let unread = connection.input.unread();
+        let bytes = if unread.len > 0 { env.pool.bytes(unread) } else { &[] };
+        let (used, step) = protocol.poll_input(state, env.now.0, bytes);
+        connection.input.consume(used as u32);
+        connection.input.want = match step {
+            Step::Event(event) => {
+                match event {
+                    RecvEvent::Command(command) => take_command(connection, session, shared, &command, env),
+                    RecvEvent::Payload { task, offset, length, .. } => {
+                        if !take_payload(connection, session, task, offset, length, env) {
+                            return None;
+                        }
+                    }
+                    RecvEvent::Deliver { task, .. } => {
+                        if let Some(cmd) = session.tasks.get(task).and_then(|t| t.cmd) {
+                            env.shard.deliver(env.now, cmd);
+                        }
+                    }
+                    RecvEvent::DataComplete { task, .. } => data_end(connection, session, task, Ok(()), env),
+                    RecvEvent::DataError { task, sense, .. } => {
+                        data_end(connection, session, task, Err(DataError::Rejected(sense)), env);
+                    }
+                    RecvEvent::DataAborted { task, .. } => {
+                        data_end(connection, session, task, Err(DataError::Stopped), env);
+                    }
+                    rare => return Some(rare),
+                }
+                continue;
+            }
+            Step::NeedBytes(bytes) => Want::Bytes(u32::try_from(bytes).unwrap_or(u32::MAX)),
+            Step::WaitForDriver { task, .. } => Want::Driver(task),
+            Step::WaitForTransmit => Want::Transmit,
+            Step::Closed => Want::Nothing,
+        };
+        return None;
+    }
+}
+
+/// Copies the part of a payload that is in the read-ahead. False when nothing of it is there (any more): the rest has to
+/// be received.
+fn take_payload<B: Backend>(
+    connection: &mut Connection,
+    session: &SessionState,
+    task: TaskHandle,
+    offset: u32,
+    length: u32,
+    env: &mut Env<'_, B>,
+) -> bool {
+    let Phase::Full(protocol) = &mut connection.phase else { return false };
+    let unread = connection.input.unread();
+    if unread.len == 0 {
+        connection.input.want = Want::Payload { task, offset, length };
+        return false;
+    }
+    let from = unread.slice(0, length);
+    if let Some(sg) = session.tasks.sg(task, env.shard) {
+        debug_assert!(u64::from(offset) + u64::from(from.len) <= u64::from(sg.bytes()), "payload outside the buffer");
+        let mut done = 0;
+        for to in sg.range(offset, from.len) {
+            done += env.pool.copy(from.slice(done, u32::MAX), to);
+        }
+    }
+    let crc = protocol.payload_crc().map(|crc| env.pool.crc32c_extent(from, crc));
+    protocol.payload_received(from.len, crc);
+    connection.input.consume(from.len);
+    true
+}
+
+fn take_command<B: Backend>(
+    connection: &mut Connection,
+    session: &mut SessionState,
+    shared: &mut Shared,
+    event: &CommandEvent,
+    env: &mut Env<'_, B>,
+) {
+    let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else { return };
+    let lent = lend_data(&mut connection.input, protocol, state, session.core, event, env);
+    let cmd = session.core.and_then(|core| {
+        let new = NewCommand {
+            session: core,
+            driver_tag: event.task.to_bits(),
+            lun: event.lun,
+            cdb: event.cdb,
+            attribute: event.attribute,
+            expected: Some(expected(event)),
+            held: event.held,
+            data: lent.map(|(data, _)| data),
+        };
+        env.shard.command(env.now, &new).ok()
+    });
+    session.tasks.insert(event.task, cmd);
+    if let Some((_, chunk)) = lent {
+        match session.tasks.get_mut(event.task).filter(|_| cmd.is_some()) {
+            Some(task) => task.lent = Some(chunk),
+            None => drop(connection.input.give_back(chunk)),
+        }
+    }
+    if cmd.is_none() {
+        let response = TaskResponse { status: ScsiStatus::BUSY, sense: &[], data_in: 0, wanted: 0, read_wanted: 0 };
+        protocol.queue_response(state, event.task, response);
+        shared.mark(connection);
+    }
+}
+
+/// Leaves the data of a WRITE where they have been received, if all of them came with the command and are there, and
+/// its device takes them from anywhere. A command that waits for older ones may wait for what comes behind it in the
+/// stream, so it must not keep the buffer.
+fn lend_data<B: Backend>(
+    input: &mut Input,
+    protocol: &mut Protocol,
+    state: &mut Session,
+    core: Option<SessionId>,
+    event: &CommandEvent,
+    env: &mut Env<'_, B>,
+) -> Option<(Extent, ChunkId)> {
+    let whole = event.immediate_length == event.write_length && !event.read && !event.held;
+    let unread = input.unread();
+    if !whole || event.write_length < LEND_MIN || unread.len < event.write_length || !input.may_lend() {
+        return None;
+    }
+    if !env.shard.takes_data_in_place(core?, event.lun) {
+        return None;
+    }
+    let used = protocol.take_immediate(state, event, env.pool.bytes(unread))?;
+    let chunk = input.lend();
+    input.consume(used as u32);
+    Some((unread.slice(0, event.write_length), chunk))
+}
+
+fn data_end<B: Backend>(
+    connection: &mut Connection,
+    session: &mut SessionState,
+    task: TaskHandle,
+    result: Result<(), DataError>,
+    env: &mut Env<'_, B>,
+) {
+    let Some(found) = session.tasks.get_mut(task) else { return };
+    let stopping = std::mem::replace(&mut found.state, TaskState::Given) == TaskState::Stopping;
+    let cmd = found.cmd;
+    if stopping && !session.tasks.any_stopping() {
+        connection.abort_deadline = None;
+    }
+    if let Some(cmd) = cmd {
+        env.shard.data_received(env.now, cmd, if stopping { Err(DataError::Stopped) } else { result });
+    }
+}
+
+fn push_payload(sg: Option<&SgList>, direct: &Direct, segments: &mut Vec<Extent>) {
+    segments.extend(sg.into_iter().flat_map(|sg| sg.range(direct.offset, direct.length)));
     debug_assert_eq!(segments.iter().map(|e| e.len).sum::<u32>(), direct.length, "payload outside the buffer");
 }
 
@@ -337,7 +406,11 @@ fn fit_read_ahead(connection: &mut Connection, pool: &mut BufferPool) -> bool {
         input.filled = false;
     }
     input.compact(pool);
-    needed <= input.capacity()
+    let missing = needed.saturating_sub(input.unread().len).max(1);
+    if input.is_used() && input.room().len < missing.max(MIN_ROOM.min(input.capacity() / 2)) {
+        let _ = input.resize(input.capacity(), pool) || input.resize(LOGIN_READ_AHEAD_BYTES, pool);
+    }
+    missing <= input.room().len
 }
 
 /// What the header says of the data phase.

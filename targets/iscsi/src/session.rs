@@ -1,13 +1,15 @@
-//! A session on its reactor: the protocol's state, the mid-level's name of it, and where each task's buffer is.
+//! A session on its reactor: the protocol's state, the mid-level's name of it, and what each task is in the mid-level.
 
 use std::net::SocketAddr;
 
 use scst_core::buffer::SgList;
 use scst_core::ids::{CmdId, SessionId};
+use scst_core::shard::Shard;
 use scst_protocol_iscsi::connection::ConnectionParameters;
 use scst_protocol_iscsi::event::TaskHandle;
 use scst_protocol_iscsi::session::Session;
 
+use crate::connection::ChunkId;
 use crate::ids::Slot;
 use crate::registry::SessionKey;
 
@@ -48,8 +50,8 @@ pub(crate) struct Task {
     generation: u32,
     /// The mid-level's command; None when it had no slot and BUSY is the answer.
     pub(crate) cmd: Option<CmdId>,
-    /// The command's buffer, from `request_data` or `respond` on.
-    pub(crate) sg: SgList,
+    /// Its data are in this read-ahead buffer of the connection.
+    pub(crate) lent: Option<ChunkId>,
     pub(crate) state: TaskState,
 }
 
@@ -71,8 +73,7 @@ impl Tasks {
             self.slots.resize(index + 1, None);
         }
         debug_assert!(self.slots[index].is_none(), "the protocol reused a task that is still here");
-        self.slots[index] =
-            Some(Task { generation: handle.generation, cmd, sg: SgList::default(), state: TaskState::Given });
+        self.slots[index] = Some(Task { generation: handle.generation, cmd, lent: None, state: TaskState::Given });
     }
 
     pub(crate) fn get(&self, handle: TaskHandle) -> Option<&Task> {
@@ -81,6 +82,11 @@ impl Tasks {
 
     pub(crate) fn get_mut(&mut self, handle: TaskHandle) -> Option<&mut Task> {
         self.slots.get_mut(handle.index as usize)?.as_mut().filter(|t| t.generation == handle.generation)
+    }
+
+    /// The buffer of a task; the mid-level keeps it until the task is answered and nothing arrives in it any more.
+    pub(crate) fn sg<'a>(&self, handle: TaskHandle, shard: &'a Shard) -> Option<&'a SgList> {
+        shard.sg(self.get(handle)?.cmd?)
     }
 
     pub(crate) fn remove(&mut self, handle: TaskHandle) -> Option<Task> {

@@ -2,6 +2,7 @@
 
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
+use scst_core::shard::Shard;
 use scst_mem::BufferPool;
 use scst_protocol_iscsi::error::CloseReason;
 use scst_protocol_iscsi::event::TaskHandle;
@@ -17,6 +18,7 @@ use crate::target::{Env, IscsiTarget, Shared};
 /// Builds one send.
 struct Sink<'a> {
     pool: &'a mut BufferPool,
+    shard: &'a Shard,
     tasks: &'a mut Tasks,
     /// Room for headers.
     header: Extent,
@@ -34,9 +36,10 @@ impl TransmitSink for Sink<'_> {
     }
 
     fn payload_fits(&self, task: TaskHandle, _user: u64, offset: u32, length: u32) -> bool {
-        let Some(task) = self.tasks.get(task) else { return true };
+        let Some(sg) = self.tasks.sg(task, self.shard) else { return true };
         // One segment stays free for the padding and digest behind the payload.
-        let segments = self.segments.len() + task.sg.range(offset, length).count() + 2;
+        let segments =
+            self.segments.len() + 2 + if sg.extents().len() == 1 { 1 } else { sg.range(offset, length).count() };
         segments <= MAX_SEGMENTS && (self.payload == 0 || self.payload.saturating_add(length) <= SEND_PAYLOAD_BYTES)
     }
 
@@ -54,15 +57,18 @@ impl TransmitSink for Sink<'_> {
     }
 
     fn payload(&mut self, task: TaskHandle, _user: u64, offset: u32, length: u32) {
-        if let Some(task) = self.tasks.get(task) {
-            debug_assert!(offset + length <= task.sg.bytes(), "data-in outside the buffer");
-            self.segments.extend(task.sg.range(offset, length));
+        if let Some(sg) = self.tasks.sg(task, self.shard) {
+            debug_assert!(offset + length <= sg.bytes(), "data-in outside the buffer");
+            match sg.extents() {
+                [one] => self.segments.push(one.slice(offset, length)),
+                _ => self.segments.extend(sg.range(offset, length)),
+            }
             self.payload = self.payload.saturating_add(length);
         }
     }
 
     fn payload_crc32c(&mut self, task: TaskHandle, _user: u64, offset: u32, length: u32, crc: u32) -> u32 {
-        self.tasks.get(task).map_or(crc, |task| self.pool.crc32c(&task.sg, offset, length, crc))
+        self.tasks.sg(task, self.shard).map_or(crc, |sg| self.pool.crc32c(sg, offset, length, crc))
     }
 
     fn end_of_task(&mut self, task: TaskHandle, _user: u64) {
@@ -95,6 +101,7 @@ impl IscsiTarget {
         segments.clear();
         let mut sink = Sink {
             pool: &mut *env.pool,
+            shard: &*env.shard,
             tasks: &mut session.tasks,
             header,
             used: 0,
@@ -111,14 +118,23 @@ impl IscsiTarget {
         if segments.is_empty() {
             debug_assert!(!sent.more, "an empty send buffer has room for any PDU");
         } else {
-            protocol.sending(env.now.0, true);
-            connection.output.in_flight = true;
             connection.output.length = segments.iter().map(|e| e.len).sum();
-            env.backend.send(connection.socket, &segments, env.pool, token(Operation::Send, slot));
+            let token = token(Operation::Send, slot);
+            match env.backend.try_send(connection.socket, &segments, env.pool, token) {
+                Some(result) => {
+                    env.shard.time_has_passed();
+                    finish_send(connection, result, env);
+                }
+                None => {
+                    protocol.sending(env.now.0, true);
+                    connection.output.in_flight = true;
+                }
+            }
         }
         shared.segments = segments;
-        if connection.input.want == Want::Transmit || !connection.output.in_flight {
-            // The protocol may have waited for room; or all is said and the connection is to be closed.
+        // The protocol may have waited for room, or have more to send; or all is said and the connection is to be closed.
+        let waits = connection.input.want == Want::Transmit;
+        if waits || sent.more || connection.output.close_after.is_some() || !connection.is_open() {
             shared.mark(connection);
         }
     }
@@ -134,14 +150,18 @@ impl IscsiTarget {
         if let Phase::Full(protocol) = &mut connection.phase {
             protocol.sending(env.now.0, false);
         }
-        if result < 0 || result.unsigned_abs() < connection.output.length {
-            connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
-        } else {
-            for cmd in connection.output.commands.drain(..) {
-                env.shard.response_sent(env.now, cmd);
-            }
-        }
+        finish_send(connection, result, env);
         shared.mark(connection);
+    }
+}
+
+/// Nothing of what was sent is needed any more.
+fn finish_send<B: Backend>(connection: &mut Connection, result: i32, env: &mut Env<'_, B>) {
+    if result < 0 || result.unsigned_abs() < connection.output.length {
+        return connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
+    }
+    for cmd in connection.output.commands.drain(..) {
+        env.shard.response_sent(env.now, cmd);
     }
 }
 

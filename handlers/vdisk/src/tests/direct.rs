@@ -36,6 +36,8 @@ fn aligned_buffers_go_as_they_are() {
     assert_eq!(rig.run(&ten(0x2a, 0, 5, 6), &data), Outcome::good(0));
     assert_eq!(rig.read(&ten(0x28, 0, 5, 6)), data);
     assert_eq!(rig.ops(), [write(2560, 3072), read(2560, 3072)]);
+    assert!(!rig.shard.takes_data_in_place(), "the mid-level gives it aligned buffers");
+    assert!(file_disk(|_| {}).shard.takes_data_in_place());
 }
 
 /// Data that came behind a header, then pages, then two pieces that share a sector.

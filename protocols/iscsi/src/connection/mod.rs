@@ -152,6 +152,8 @@ pub struct Connection {
     state: State,
     stat_sn: u32,
     incoming: Option<Incoming>,
+    /// Header of the PDU that is coming in.
+    header: BasicHeaderSegment,
     gathered: Vec<u8>,
     events: VecDeque<RecvEvent>,
     outgoing: VecDeque<Outgoing>,
@@ -171,6 +173,7 @@ impl Connection {
             state: State::Open,
             stat_sn,
             incoming: None,
+            header: BasicHeaderSegment::default(),
             gathered: Vec::new(),
             events: VecDeque::with_capacity(tasks),
             // A task has at most a response or an item for R2Ts in the queue.

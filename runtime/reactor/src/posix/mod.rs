@@ -1,8 +1,7 @@
 //! epoll, non-blocking sockets and a few threads: for systems where io_uring is missing or forbidden.
 //!
 //! Sockets are registered edge-triggered once; an operation is tried at once and waits for an edge only when the socket
-//! was not ready. Reads that the page cache can satisfy are done at once as well; everything else on files goes to the
-//! pool.
+//! was not ready. What is submitted for files goes to the pool.
 #![allow(unsafe_code)]
 
 mod socket;
@@ -18,6 +17,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
@@ -28,6 +28,7 @@ use crate::iovec::IoVecs;
 use crate::net::{self, Socket, last_errno};
 use crate::offload::{Done, Job, Offload};
 use crate::slab::Slab;
+use crate::spin::Spin;
 use crate::{clock, posix::socket::SocketState};
 
 const DEFAULT_THREADS: u32 = 4;
@@ -49,10 +50,12 @@ pub struct Posix {
     done: Vec<Done>,
     /// Range lists that are not in use.
     spare: Vec<IoVecs>,
+    /// For operations that are done at once.
+    scratch: IoVecs,
     ready: VecDeque<Completion>,
     events: Vec<libc::epoll_event>,
     now: Nanos,
-    spin: Nanos,
+    spin: Spin,
 }
 
 impl std::fmt::Debug for Posix {
@@ -86,10 +89,11 @@ impl Posix {
             ops: Slab::new(config.io_depth),
             done: Vec::with_capacity(config.io_depth as usize),
             spare: Vec::new(),
+            scratch: IoVecs::default(),
             ready: VecDeque::with_capacity(EVENTS),
             events: Vec::with_capacity(EVENTS),
             now: clock::now(),
-            spin: config.spin,
+            spin: Spin::new(config.spin),
         };
         this.watch(this.bell.fd(), BELL, libc::EPOLLIN)?;
         Ok(this)
@@ -162,8 +166,8 @@ impl Posix {
         if let Some(completion) = state.try_recv() {
             self.ready.push_back(completion);
         }
-        if let Some(completion) = state.try_send() {
-            self.ready.push_back(completion);
+        if let Some((token, result)) = state.try_send() {
+            self.ready.push_back(Completion::Sent { token, result });
         }
     }
 
@@ -196,18 +200,14 @@ impl IoQueue for Posix {
             self.complete(token, -libc::EFAULT);
             return Ok(());
         };
-        if let (Work::Read { offset }, IoOp::Read { len, .. }) = (work, &op)
-            && !entry.direct
-            && let Some(result) = file::read_cached(&entry.file, offset, &iov, *len)
-        {
-            self.ops.remove(key);
-            self.spare.push(iov);
-            self.complete(token, result);
-            return Ok(());
-        }
         let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
         self.pool.push(Job { key, file, block_device, work, iov });
         Ok(())
+    }
+
+    fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
+        let iov = &mut self.scratch;
+        self.files.get_mut(file::file_of(op))?.try_now(op, &self.arenas, iov)
     }
 
     fn cancel(&mut self, cmd: CmdId) {
@@ -231,6 +231,10 @@ impl FileRegistry for Posix {
 impl Backend for Posix {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
@@ -291,14 +295,16 @@ impl Backend for Posix {
     }
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        if let Some(result) = self.try_send(socket, from, pool, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        let completion = match self.sockets.get_mut(socket.0) {
+        match self.sockets.get_mut(socket.0) {
             None => Some(-libc::EBADF),
-            Some(state) => state.start_send(from, &self.arenas, token),
-        };
-        match completion {
-            Some(result) => self.ready.push_back(Completion::Sent { token, result }),
-            None => self.ready.extend(self.sockets.get_mut(socket.0).and_then(SocketState::try_send)),
+            Some(state) => state.start_send(from, &self.arenas, token).or_else(|| Some(state.try_send()?.1)),
         }
     }
 
@@ -323,7 +329,7 @@ impl Backend for Posix {
                         i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
                     }
                 };
-                let spinning = self.spin.0 > 0 && clock::now() < start.after(self.spin);
+                let spinning = self.spin.is_on() && clock::now() < self.spin.until(start);
                 if timeout != 0 && (spinning || !self.bell.prepare_sleep()) {
                     timeout = 0;
                 }
@@ -331,10 +337,15 @@ impl Backend for Posix {
             self.poll(timeout)?;
             self.now = clock::now();
             if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                self.spin.waited(Nanos(self.now.0.saturating_sub(start.0)));
                 out.extend(self.ready.drain(..));
                 return Ok(());
             }
         }
+    }
+
+    fn set_spin(&mut self, limit: Nanos) {
+        self.spin = Spin::new(limit);
     }
 
     fn waker(&self) -> Waker {

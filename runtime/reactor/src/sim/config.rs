@@ -34,6 +34,8 @@ pub struct DiskFaults {
     pub short: u32,
     /// A `submit` that is answered with `QueueFull`.
     pub queue_full: u32,
+    /// A read or write that `try_now` does at once.
+    pub cached: u32,
 }
 
 /// A run.
@@ -71,6 +73,7 @@ impl SimConfig {
                 enospc: 0,
                 short: 0,
                 queue_full: 0,
+                cached: 300_000,
             },
             partial_wait: 0,
             trace: 0,

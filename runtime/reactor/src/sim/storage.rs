@@ -103,6 +103,44 @@ impl World {
         Ok(())
     }
 
+    /// A transfer through a page cache that has its pages at hand, now and then, and now and then only some of them.
+    pub(crate) fn try_io(&mut self, n: usize, op: &IoOp<'_>) -> Option<i32> {
+        let faults = self.config.disk;
+        let (write, offset, sg, sg_offset, len) = match *op {
+            IoOp::Read { offset, sg, sg_offset, len, .. } => (false, offset, sg, sg_offset, len),
+            IoOp::Write { offset, sg, sg_offset, len, dsync: false, .. } => (true, offset, sg, sg_offset, len),
+            _ => return None,
+        };
+        if !self.backends[n].alive || !self.rng.chance(faults.cached) {
+            return None;
+        }
+        let disk = *self.backends[n].files.get(file_of(op))?;
+        if self.fault_at(disk, offset, len).is_some() {
+            return None;
+        }
+        let mut to = len;
+        if len > 512 && self.rng.chance(faults.short) {
+            to = self.rng.between(1, u64::from(len - 1)) as u32 / 512 * 512;
+        }
+        let extents: Vec<Extent> = sg.range(sg_offset, to).collect();
+        let Self { backends, disks, .. } = self;
+        let (arenas, image) = (&backends[n].arenas, &mut disks[disk].image);
+        if extents.iter().any(|e| arenas.resolve(*e).is_none()) {
+            return None;
+        }
+        if write {
+            let mut data = Vec::with_capacity(to as usize);
+            copy_out(arenas, &extents, 0, to, &mut data);
+            image.write(offset, &data, false);
+        } else {
+            let mut data = vec![0; to as usize];
+            to = image.read(offset, &mut data) as u32;
+            copy_in(arenas, &extents, data[..to as usize].iter().copied());
+        }
+        self.note("now", offset, u64::from(write), u64::from(to));
+        (to > 0).then_some(to as i32)
+    }
+
     pub(crate) fn cancel_io(&mut self, n: usize, cmd: CmdId) {
         let keys: Vec<u32> =
             self.backends[n].ops.iter().filter(|(_, op)| op.token.cmd == cmd).map(|(key, _)| key).collect();
