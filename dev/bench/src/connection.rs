@@ -185,30 +185,26 @@ impl Connection {
         digest
     }
 
-    /// Receives once and handles all responses. `wait` blocks for the first byte.
-    pub(crate) fn receive(&mut self, wait: bool, now: impl Fn() -> u64, shared: &mut Shared) -> Result<()> {
-        let mut wait = wait;
+    /// Receives once and handles all responses; when, if there was something. `wait` blocks for the first byte.
+    pub(crate) fn receive(&mut self, wait: bool, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
+        let (mut wait, mut time) = (wait, None);
         loop {
             match self.inbox.fill(&self.stream, wait)? {
                 Filled::Some => {}
-                Filled::Nothing => return Ok(()),
+                Filled::Nothing => return Ok(time),
                 Filled::Closed => bail!("the target closed a connection"),
             }
             wait = false;
             let full = self.inbox.is_full();
-            let time = now();
+            let now = clock();
+            time = Some(now);
             while let Some(header) = self.inbox.next_header() {
-                self.response(&header, time, shared)?;
+                self.response(&header, now, shared)?;
             }
             if !full {
-                return Ok(());
+                return Ok(time);
             }
         }
-    }
-
-    /// Blocking in `recv` saves the wait in epoll when there is only this connection.
-    pub(crate) fn may_block(&self) -> bool {
-        self.outbox.is_empty()
     }
 
     fn response(&mut self, header: &Header, now: u64, shared: &mut Shared) -> Result<()> {

@@ -374,11 +374,14 @@ mod tests {
         assert_eq!(initiator.ping(b"").unwrap(), b"");
         assert_eq!(initiator.logout_and_wait().unwrap(), 0);
 
-        for (operation, size, depth, connections) in [
-            (Operation::Read, 4096, 32, 1),
-            (Operation::Write, 4096, 32, 3),
-            (Operation::Read, 1 << 20, 4, 2),
-            (Operation::Write, 1 << 20, 4, 1),
+        for (operation, size, depth, connections, block) in [
+            (Operation::Read, 4096, 32, 1, false),
+            (Operation::Write, 4096, 32, 3, false),
+            (Operation::Write, 4096, 32, 16, false),
+            (Operation::Write, 4096, 32, 3, true),
+            (Operation::Read, 1 << 20, 4, 2, false),
+            (Operation::Write, 1 << 20, 4, 1, true),
+            (Operation::Write, 1 << 20, 4, 1, false),
         ] {
             let report = load::run(&LoadOptions {
                 portal,
@@ -395,6 +398,7 @@ mod tests {
                 header_digest: false,
                 data_digest: false,
                 pid: Some(std::process::id()),
+                block,
                 machine: false,
             })
             .unwrap();

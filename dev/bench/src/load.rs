@@ -75,6 +75,9 @@ pub(crate) struct LoadOptions {
     /// The target's process, to measure its CPU time.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// Sleep until there is something to receive, instead of asking again and again.
+    #[arg(long)]
+    pub(crate) block: bool,
     /// Print one line of key=value pairs.
     #[arg(long)]
     pub(crate) machine: bool,
@@ -169,13 +172,10 @@ pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
         latencies: Histogram::new(),
         completed: 0,
     };
-    let epoll = Epoll::new()?;
-    for (token, connection) in connections.iter().enumerate() {
-        epoll.add(&connection.stream, token, Interest::Read)?;
-    }
+    let waiting = Waiting::choose(options.block, &connections)?;
     let start = Instant::now();
     let clock = move || start.elapsed().as_nanos() as u64;
-    let mut engine = Engine { epoll, events: Events::new(), connections: &mut connections, shared: &mut shared };
+    let mut engine = Engine { waiting, events: Events::new(), connections: &mut connections, shared: &mut shared };
     engine.issue_all(clock())?;
     engine.run_until(Duration::from_secs_f64(options.warmup), clock)?;
 
@@ -195,8 +195,37 @@ pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
     Ok(report)
 }
 
+/// How the load finds out which connection has something.
+///
+/// It has a core of its own, so by default it never sleeps: waking a sleeper costs the target two microseconds of its
+/// CPU time, which belong to the load, and the target would see commands in other batches than a busy network brings.
+enum Waiting {
+    /// Sleep in `recv` (one connection) or in epoll.
+    Block(Epoll),
+    /// Ask each socket in turn. No epoll instance hears of the sockets, so the target does not pay for its callbacks.
+    RoundRobin,
+    /// Ask epoll without sleeping.
+    Poll(Epoll),
+}
+
+/// From so many connections on, asking each of them costs more than epoll.
+const MANY: usize = 9;
+
+impl Waiting {
+    fn choose(block: bool, connections: &[Connection]) -> Result<Self> {
+        if !block && connections.len() < MANY {
+            return Ok(Self::RoundRobin);
+        }
+        let epoll = Epoll::new()?;
+        for (token, connection) in connections.iter().enumerate() {
+            epoll.add(&connection.stream, token, Interest::Read)?;
+        }
+        Ok(if block { Self::Block(epoll) } else { Self::Poll(epoll) })
+    }
+}
+
 struct Engine<'a> {
-    epoll: Epoll,
+    waiting: Waiting,
     events: Events,
     connections: &'a mut [Connection],
     shared: &'a mut Shared,
@@ -214,18 +243,25 @@ impl Engine<'_> {
     fn run_until(&mut self, end: Duration, clock: impl Fn() -> u64 + Copy) -> Result<()> {
         let end = end.as_nanos() as u64;
         while clock() < end {
-            if self.connections.len() == 1 && self.connections[0].may_block() {
-                self.turn(0, true, clock, true)?;
-                continue;
-            }
-            self.wait_and_turn(clock, true)?;
+            self.step(clock, true)?;
         }
         Ok(())
     }
 
-    fn wait_and_turn(&mut self, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+    /// Waits in its way, and takes a turn with each connection that may have something.
+    fn step(&mut self, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+        let (epoll, timeout) = match &self.waiting {
+            Waiting::RoundRobin => {
+                return (0..self.connections.len()).try_for_each(|index| self.turn(index, false, clock, issue));
+            }
+            Waiting::Block(_) if self.connections.len() == 1 && self.connections[0].outbox.is_empty() => {
+                return self.turn(0, true, clock, issue);
+            }
+            Waiting::Block(epoll) => (epoll, 100),
+            Waiting::Poll(epoll) => (epoll, 0),
+        };
         let mut events = std::mem::replace(&mut self.events, Events::empty());
-        self.epoll.wait(&mut events, 100)?;
+        epoll.wait(&mut events, timeout)?;
         for token in events.tokens() {
             self.turn(token, false, clock, issue)?;
         }
@@ -233,32 +269,36 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn turn(&mut self, index: usize, wait: bool, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+    fn turn(&mut self, index: usize, wait: bool, clock: impl Fn() -> u64, issue: bool) -> Result<()> {
         let connection = &mut self.connections[index];
-        connection.receive(wait, clock, self.shared)?;
-        if issue {
-            connection.issue(clock(), self.shared);
+        // One reading of the clock ends the commands that were answered and begins those that follow them.
+        let now = connection.receive(wait, clock, self.shared)?;
+        if let Some(now) = now
+            && issue
+        {
+            connection.issue(now, self.shared);
         }
-        self.send(index)
+        if connection.outbox.is_empty() && !connection.wants_write { Ok(()) } else { self.send(index) }
     }
 
     fn send(&mut self, index: usize) -> Result<()> {
         let connection = &mut self.connections[index];
         connection.outbox.send(&connection.stream, &self.shared.payload)?;
         let wants_write = !connection.outbox.is_empty();
-        if wants_write != connection.wants_write {
-            connection.wants_write = wants_write;
-            let interest = if wants_write { Interest::ReadWrite } else { Interest::Read };
-            self.epoll.modify(&connection.stream, index, interest)?;
+        if wants_write == connection.wants_write {
+            return Ok(());
         }
-        Ok(())
+        connection.wants_write = wants_write;
+        let (Waiting::Block(epoll) | Waiting::Poll(epoll)) = &self.waiting else { return Ok(()) };
+        let interest = if wants_write { Interest::ReadWrite } else { Interest::Read };
+        Ok(epoll.modify(&connection.stream, index, interest)?)
     }
 
     /// Lets the commands in flight end, so that the target is left in a clean state.
     fn drain(&mut self, clock: impl Fn() -> u64 + Copy) -> Result<()> {
         let deadline = clock() + 10_000_000_000;
         while self.connections.iter().any(|one| one.in_flight() > 0) && clock() < deadline {
-            self.wait_and_turn(clock, false)?;
+            self.step(clock, false)?;
         }
         match self.connections.iter().map(Connection::in_flight).sum::<usize>() {
             0 => Ok(()),

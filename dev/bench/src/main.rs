@@ -4,7 +4,7 @@
 //! * `limit`: a minimal responder, login and then fixed answers: what loopback TCP and batching allow.
 //! * `compare`: `scstd`, Debian's `tgt` and the responder in turn, each pinned to a core of its own, as a table.
 //!
-//! The load is one epoll loop with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
+//! The load is one loop that never sleeps, with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
 //! statuses, not data (the verifying initiator is in `dev/testkit`).
 
 mod compare;
