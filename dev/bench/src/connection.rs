@@ -11,14 +11,50 @@ use crate::histogram::Histogram;
 use crate::inbox::{Filled, Header, Inbox};
 use crate::load::{LoadOptions, Operation, Order};
 use crate::outbox::Outbox;
+use crate::sys::Memory;
 
 const RESERVED: u32 = 0xffff_ffff;
+/// WRITEs with less immediate data than this are laid out as ready PDUs, header and data, so that one call sends many.
+/// Longer data are sent from the payload that all share.
+const READY_BELOW: usize = 16 << 10;
+/// The payload comes first in the shared memory.
+const PAYLOAD: usize = 0;
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) payload: Vec<u8>,
+    /// The payload, then the ready PDUs of all connections.
+    pub(crate) memory: Memory,
     pub(crate) latencies: Histogram,
     pub(crate) completed: u64,
+}
+
+impl Shared {
+    /// Makes the payload for commands of `size` bytes, and lays out the ready PDUs of these connections.
+    pub(crate) fn new(size: u32, connections: &mut [Connection]) -> Result<Self> {
+        let payload = (size as usize).max(1 << 16);
+        let mut end = payload;
+        for one in connections.iter_mut() {
+            one.ready.start = end;
+            end += one.ready.stride * one.issued.len();
+        }
+        let mut memory = Memory::new(end).context("memory for the payload")?;
+        memory.bytes_mut()[..payload].copy_from_slice(&Rng::new(1).bytes(payload));
+        for one in connections {
+            one.lay_out(memory.bytes_mut());
+        }
+        Ok(Self { memory, latencies: Histogram::new(), completed: 0 })
+    }
+}
+
+/// In [`Connection::issued`].
+const FREE: u64 = u64::MAX;
+
+/// Ready WRITEs: one PDU per task tag, all of one length.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    start: usize,
+    /// Zero: there are none.
+    stride: usize,
 }
 
 /// A logged-in connection in full feature phase.
@@ -41,9 +77,13 @@ pub(crate) struct Connection {
     cmd_sn: u32,
     exp_stat_sn: u32,
     max_cmd_sn: u32,
-    /// When the command of each slot was issued; the slot is the task tag.
+    /// When the command of each task tag was issued, [`FREE`] if there is none. There are twice as many tags as commands,
+    /// and they are used in turn: the ready PDUs of a batch lie side by side also when a command takes longer.
     issued: Vec<u64>,
-    free: Vec<u32>,
+    tag: usize,
+    in_flight: usize,
+    depth: usize,
+    ready: Ready,
     /// Data digests by length: all data segments start at the same byte of the payload.
     data_digests: Vec<(usize, [u8; 4])>,
 }
@@ -71,9 +111,9 @@ impl Connection {
         let (cmd_sn, exp_stat_sn, max_cmd_sn) = (core.cmd_sn(), core.exp_stat_sn().unwrap_or(0), core.window().1);
         let parameters = core.parameters().clone();
         let stream = initiator.stream().try_clone()?;
-        stream.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
+        stream.set_nonblocking(true)?;
         let mut rng = Rng::new(u64::from(number) + 1);
-        Ok(Self {
+        let mut connection = Self {
             stream,
             outbox: Outbox::default(),
             wants_write: false,
@@ -90,53 +130,116 @@ impl Connection {
             cmd_sn,
             exp_stat_sn,
             max_cmd_sn,
-            issued: vec![0; options.depth],
-            free: (0..options.depth as u32).rev().collect(),
+            issued: vec![FREE; options.depth * 2],
+            tag: 0,
+            in_flight: 0,
+            depth: options.depth,
+            ready: Ready::default(),
             data_digests: Vec::new(),
             parameters,
-        })
+        };
+        let (immediate, unsolicited) = connection.first_burst();
+        if options.operation == Operation::Write && unsolicited == 0 && (1..READY_BELOW).contains(&immediate) {
+            connection.ready.stride = connection.front() + immediate + connection.back();
+        }
+        Ok(connection)
+    }
+
+    /// Bytes of a PDU before and after its data.
+    fn front(&self) -> usize {
+        if self.parameters.digests.header { 52 } else { 48 }
+    }
+
+    fn back(&self) -> usize {
+        if self.parameters.digests.data { 4 } else { 0 }
+    }
+
+    /// Bytes of a WRITE's immediate data, and of its unsolicited Data-Out PDUs.
+    fn first_burst(&self) -> (usize, usize) {
+        let segment = self.parameters.max_xmit_data_segment_length as usize;
+        let first_burst = self.length.min(self.parameters.first_burst_length as usize);
+        let immediate = if self.parameters.immediate_data { first_burst.min(segment) } else { 0 };
+        (immediate, if self.parameters.initial_r2t { 0 } else { first_burst - immediate })
+    }
+
+    /// Writes data and data digests of the ready PDUs; headers come with each command.
+    fn lay_out(&self, memory: &mut [u8]) {
+        if self.ready.stride == 0 {
+            return;
+        }
+        let (payload, ready) = memory.split_at_mut(self.ready.start);
+        let (front, length) = (self.front(), self.first_burst().0);
+        let digest = crc32c::crc32c(&payload[..length]).to_le_bytes();
+        for pdu in ready.chunks_exact_mut(self.ready.stride).take(self.issued.len()) {
+            pdu[front..front + length].copy_from_slice(&payload[..length]);
+            if self.parameters.digests.data {
+                pdu[front + length..].copy_from_slice(&digest);
+            }
+        }
     }
 
     /// Commands in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        self.issued.len() - self.free.len()
+        self.in_flight
     }
 
     /// Issues commands until the depth is reached.
-    pub(crate) fn issue(&mut self, now: u64, shared: &Shared) {
-        while self.max_cmd_sn.wrapping_sub(self.cmd_sn) < 1 << 31 {
-            let Some(slot) = self.free.pop() else { return };
-            self.issued[slot as usize] = now;
+    pub(crate) fn issue(&mut self, now: u64, shared: &mut Shared) {
+        while self.in_flight < self.depth && self.max_cmd_sn.wrapping_sub(self.cmd_sn) < 1 << 31 {
+            let tag = self.next_tag();
+            self.issued[tag] = now;
+            self.in_flight += 1;
             self.position = match self.order {
                 Order::Random => self.rng.below(self.positions),
                 Order::Sequential => (self.position + 1) % self.positions,
             };
             let lba = self.position * u64::from(self.blocks);
             let mut header = self.template;
-            header[16..20].copy_from_slice(&slot.to_be_bytes());
+            header[16..20].copy_from_slice(&(tag as u32).to_be_bytes());
             header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
             header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
             header[34..42].copy_from_slice(&lba.to_be_bytes());
             self.cmd_sn = self.cmd_sn.wrapping_add(1);
             match self.operation {
-                Operation::Read => self.put(header, 0, &shared.payload),
-                Operation::Write => self.issue_write(header, slot, &shared.payload),
+                Operation::Read => self.put(header, 0, &[]),
+                Operation::Write if self.ready.stride > 0 => self.issue_ready(header, tag, shared.memory.bytes_mut()),
+                Operation::Write => self.issue_write(header, tag as u32, shared.memory.bytes()),
             }
         }
     }
 
-    fn issue_write(&mut self, mut header: Header, slot: u32, payload: &[u8]) {
-        let segment = self.parameters.max_xmit_data_segment_length as usize;
-        let first_burst = self.length.min(self.parameters.first_burst_length as usize);
-        let immediate = if self.parameters.immediate_data { first_burst.min(segment) } else { 0 };
-        let unsolicited = if self.parameters.initial_r2t { 0 } else { first_burst - immediate };
+    /// The next in turn that is free; as only half of them can be in use, there is one.
+    fn next_tag(&mut self) -> usize {
+        loop {
+            let tag = self.tag;
+            self.tag = if tag + 1 == self.issued.len() { 0 } else { tag + 1 };
+            if self.issued[tag] == FREE {
+                return tag;
+            }
+        }
+    }
+
+    /// The target has answered the command that had this PDU before, so it has read it: the PDU may change.
+    fn issue_ready(&mut self, mut header: Header, tag: usize, memory: &mut [u8]) {
+        let at = self.ready.start + tag * self.ready.stride;
+        let length = self.ready.stride - self.front() - self.back();
+        header[5..8].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
+        memory[at..at + 48].copy_from_slice(&header);
+        if self.parameters.digests.header {
+            memory[at + 48..at + 52].copy_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        }
+        self.outbox.payload(at, self.ready.stride);
+    }
+
+    fn issue_write(&mut self, mut header: Header, tag: u32, payload: &[u8]) {
+        let (immediate, unsolicited) = self.first_burst();
         if unsolicited > 0 {
             // F clear: unsolicited Data-Out PDUs follow (RFC 7143 11.3.1).
             header[1] &= 0x7f;
         }
         self.put(header, immediate, payload);
         if unsolicited > 0 {
-            self.data_out(slot, RESERVED, immediate as u32, unsolicited, payload);
+            self.data_out(tag, RESERVED, immediate as u32, unsolicited, payload);
         }
     }
 
@@ -169,7 +272,7 @@ impl Connection {
         if self.parameters.digests.header {
             self.outbox.header(&crc32c::crc32c(&header).to_le_bytes());
         }
-        self.outbox.payload(0, data);
+        self.outbox.payload(PAYLOAD, data);
         if self.parameters.digests.data && data > 0 {
             let digest = self.data_digest(data, payload);
             self.outbox.header(&digest);
@@ -185,16 +288,15 @@ impl Connection {
         digest
     }
 
-    /// Receives once and handles all responses; when, if there was something. `wait` blocks for the first byte.
-    pub(crate) fn receive(&mut self, wait: bool, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
-        let (mut wait, mut time) = (wait, None);
+    /// Receives once and handles all responses; when, if there was something.
+    pub(crate) fn receive(&mut self, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
+        let mut time = None;
         loop {
-            match self.inbox.fill(&self.stream, wait)? {
+            match self.inbox.fill(&self.stream)? {
                 Filled::Some => {}
                 Filled::Nothing => return Ok(time),
                 Filled::Closed => bail!("the target closed a connection"),
             }
-            wait = false;
             let full = self.inbox.is_full();
             let now = clock();
             time = Some(now);
@@ -225,17 +327,18 @@ impl Connection {
             self.exp_stat_sn = word(24).wrapping_add(1);
         }
         match code {
-            0x31 => self.data_out(tag, word(20), word(40), word(44) as usize, &shared.payload),
+            0x31 => self.data_out(tag, word(20), word(40), word(44) as usize, shared.memory.bytes()),
             0x20 => self.answer_ping(header, tag),
             _ if has_status => {
                 if header[3] != 0 || (code == 0x21 && header[2] != 0) {
                     bail!("a command ended with response {} status {:#04x}", header[2], header[3]);
                 }
-                let issued = self.issued.get(tag as usize).context("unknown task tag")?;
-                shared.latencies.record(now.saturating_sub(*issued));
+                let issued = self.issued.get_mut(tag as usize).filter(|issued| **issued != FREE);
+                let issued = std::mem::replace(issued.context("an answer to a task that there is not")?, FREE);
+                shared.latencies.record(now.saturating_sub(issued));
                 shared.completed += 1;
                 self.completed += 1;
-                self.free.push(tag);
+                self.in_flight -= 1;
             }
             _ => {}
         }

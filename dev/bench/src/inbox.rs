@@ -53,10 +53,10 @@ impl Inbox {
     }
 
     /// Receives once.
-    pub(crate) fn fill(&mut self, socket: &impl AsRawFd, wait: bool) -> io::Result<Filled> {
+    pub(crate) fn fill(&mut self, socket: &impl AsRawFd) -> io::Result<Filled> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.discard && self.skip >= DISCARD_FROM && !wait {
+            if self.discard && self.skip >= DISCARD_FROM {
                 return self.discard_some(socket);
             }
         } else if self.end == self.buffer.len() {
@@ -64,7 +64,7 @@ impl Inbox {
             self.end -= self.start;
             self.start = 0;
         }
-        match sys::recv(socket, &mut self.buffer[self.end..], wait) {
+        match sys::recv(socket, &mut self.buffer[self.end..]) {
             Ok(0) => Ok(Filled::Closed),
             Ok(count) => {
                 self.end += count;
@@ -168,7 +168,7 @@ mod tests {
             let mut found = Vec::new();
             for piece in bytes.chunks(fragment) {
                 theirs.write_all(piece).unwrap();
-                while inbox.fill(&ours, false).unwrap() == Filled::Some {
+                while inbox.fill(&ours).unwrap() == Filled::Some {
                     while let Some(header) = inbox.next_header() {
                         found.push(u32::from_be_bytes(header[16..20].try_into().unwrap()));
                     }

@@ -13,7 +13,7 @@ use clap::Args;
 use scst_testkit::text::{self, Keys};
 
 use crate::inbox::{Filled, Header, Inbox};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Payload};
 use crate::sys::{Epoll, Events, Interest};
 
 /// Options of `limit`.
@@ -121,7 +121,7 @@ impl Client {
     /// Takes all that the socket has, answers all of it, sends once. False when the connection is over.
     fn turn(&mut self, payload: &[u8]) -> io::Result<bool> {
         loop {
-            match self.inbox.fill(&self.stream, false)? {
+            match self.inbox.fill(&self.stream)? {
                 Filled::Some => {}
                 Filled::Nothing => break,
                 Filled::Closed => return Ok(false),
@@ -137,7 +137,7 @@ impl Client {
                 break;
             }
         }
-        self.outbox.send(&self.stream, payload)?;
+        self.outbox.send(&self.stream, Payload::Bytes(payload))?;
         Ok(!(self.closing && self.outbox.is_empty()))
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::connection::{Connection, Shared};
-use crate::histogram::Histogram;
+use crate::outbox::Payload;
 use crate::proc_cpu::cpu_time;
 use crate::sys::{Epoll, Events, Interest};
 
@@ -96,6 +96,8 @@ pub(crate) struct LoadReport {
     /// The same as share of a core.
     pub(crate) target_busy: f64,
     pub(crate) own_busy: f64,
+    /// The share of the time in which the load had something to do; in the rest it waited for the target.
+    pub(crate) own_work: f64,
     /// The slowest connection's share of the mean.
     pub(crate) least_share: f64,
 }
@@ -103,7 +105,7 @@ pub(crate) struct LoadReport {
 const LATENCY_NAMES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
 impl LoadReport {
-    fn fields(&self) -> [(&'static str, f64); 8] {
+    fn fields(&self) -> [(&'static str, f64); 9] {
         [
             ("iops", self.iops),
             ("mbps", self.megabytes),
@@ -111,6 +113,7 @@ impl LoadReport {
             ("own_cpu", self.own_cpu),
             ("target_busy", self.target_busy),
             ("own_busy", self.own_busy),
+            ("own_work", self.own_work),
             ("least_share", self.least_share),
             ("p50", self.latency[0]),
         ]
@@ -142,6 +145,7 @@ impl LoadReport {
             own_cpu: get("own_cpu")?,
             target_busy: get("target_busy")?,
             own_busy: get("own_busy")?,
+            own_work: get("own_work")?,
             least_share: get("least_share")?,
         })
     }
@@ -158,7 +162,8 @@ impl fmt::Display for LoadReport {
         if self.target_busy > 0.0 {
             writeln!(f, "target CPU: {:.2} us per I/O, {:.0} % of a core", self.target_cpu, self.target_busy * 100.0)?;
         }
-        writeln!(f, "our CPU: {:.2} us per I/O, {:.0} % of a core", self.own_cpu, self.own_busy * 100.0)?;
+        let (busy, work) = (self.own_busy * 100.0, self.own_work * 100.0);
+        writeln!(f, "our CPU: {:.2} us per I/O, {busy:.0} % of a core, work in {work:.0} % of the time", self.own_cpu)?;
         writeln!(f, "slowest connection: {:.2} of the mean", self.least_share)
     }
 }
@@ -167,21 +172,19 @@ impl fmt::Display for LoadReport {
 pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
     let mut connections =
         (0..options.connections).map(|number| Connection::open(options, number)).collect::<Result<Vec<_>>>()?;
-    let mut shared = Shared {
-        payload: scst_testkit::rng::Rng::new(1).bytes((options.size as usize).max(1 << 16)),
-        latencies: Histogram::new(),
-        completed: 0,
-    };
+    let mut shared = Shared::new(options.size, &mut connections)?;
     let waiting = Waiting::choose(options.block, &connections)?;
     let start = Instant::now();
     let clock = move || start.elapsed().as_nanos() as u64;
-    let mut engine = Engine { waiting, events: Events::new(), connections: &mut connections, shared: &mut shared };
+    let mut engine =
+        Engine { waiting, events: Events::new(), connections: &mut connections, shared: &mut shared, worked: 0 };
     engine.issue_all(clock())?;
     engine.run_until(Duration::from_secs_f64(options.warmup), clock)?;
 
     let mark = Mark::take(options.pid)?;
     engine.shared.latencies.reset();
     engine.shared.completed = 0;
+    engine.worked = 0;
     engine.connections.iter_mut().for_each(|one| one.completed = 0);
     let end = Duration::from_secs_f64(options.warmup + options.seconds);
     engine.run_until(end, clock)?;
@@ -190,7 +193,7 @@ pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
     if completed == 0 {
         bail!("no command was answered while measuring: the target hangs, or --seconds is too short");
     }
-    let report = mark.report(options, &engine.shared.latencies, completed, least)?;
+    let report = mark.report(options, &engine, completed, least)?;
     engine.drain(clock)?;
     Ok(report)
 }
@@ -200,7 +203,7 @@ pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
 /// It has a core of its own, so by default it never sleeps: waking a sleeper costs the target two microseconds of its
 /// CPU time, which belong to the load, and the target would see commands in other batches than a busy network brings.
 enum Waiting {
-    /// Sleep in `recv` (one connection) or in epoll.
+    /// Sleep in epoll.
     Block(Epoll),
     /// Ask each socket in turn. No epoll instance hears of the sockets, so the target does not pay for its callbacks.
     RoundRobin,
@@ -229,6 +232,8 @@ struct Engine<'a> {
     events: Events,
     connections: &'a mut [Connection],
     shared: &'a mut Shared,
+    /// Nanoseconds in which there was something to receive or to send; the rest is waiting for the target.
+    worked: u64,
 }
 
 impl Engine<'_> {
@@ -242,20 +247,27 @@ impl Engine<'_> {
 
     fn run_until(&mut self, end: Duration, clock: impl Fn() -> u64 + Copy) -> Result<()> {
         let end = end.as_nanos() as u64;
-        while clock() < end {
-            self.step(clock, true)?;
+        let mut now = clock();
+        while now < end {
+            let worked = self.step(clock, true)?;
+            let after = clock();
+            if worked {
+                self.worked += after - now;
+            }
+            now = after;
         }
         Ok(())
     }
 
-    /// Waits in its way, and takes a turn with each connection that may have something.
-    fn step(&mut self, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<()> {
+    /// Waits in its way, and takes a turn with each connection that may have something. Was there something?
+    fn step(&mut self, clock: impl Fn() -> u64 + Copy, issue: bool) -> Result<bool> {
+        let mut worked = false;
         let (epoll, timeout) = match &self.waiting {
             Waiting::RoundRobin => {
-                return (0..self.connections.len()).try_for_each(|index| self.turn(index, false, clock, issue));
-            }
-            Waiting::Block(_) if self.connections.len() == 1 && self.connections[0].outbox.is_empty() => {
-                return self.turn(0, true, clock, issue);
+                for index in 0..self.connections.len() {
+                    worked |= self.turn(index, clock, issue)?;
+                }
+                return Ok(worked);
             }
             Waiting::Block(epoll) => (epoll, 100),
             Waiting::Poll(epoll) => (epoll, 0),
@@ -263,27 +275,31 @@ impl Engine<'_> {
         let mut events = std::mem::replace(&mut self.events, Events::empty());
         epoll.wait(&mut events, timeout)?;
         for token in events.tokens() {
-            self.turn(token, false, clock, issue)?;
+            worked |= self.turn(token, clock, issue)?;
         }
         self.events = events;
-        Ok(())
+        Ok(worked)
     }
 
-    fn turn(&mut self, index: usize, wait: bool, clock: impl Fn() -> u64, issue: bool) -> Result<()> {
+    fn turn(&mut self, index: usize, clock: impl Fn() -> u64, issue: bool) -> Result<bool> {
         let connection = &mut self.connections[index];
         // One reading of the clock ends the commands that were answered and begins those that follow them.
-        let now = connection.receive(wait, clock, self.shared)?;
+        let now = connection.receive(clock, self.shared)?;
         if let Some(now) = now
             && issue
         {
             connection.issue(now, self.shared);
         }
-        if connection.outbox.is_empty() && !connection.wants_write { Ok(()) } else { self.send(index) }
+        let sending = !connection.outbox.is_empty();
+        if sending || connection.wants_write {
+            self.send(index)?;
+        }
+        Ok(sending || now.is_some())
     }
 
     fn send(&mut self, index: usize) -> Result<()> {
         let connection = &mut self.connections[index];
-        connection.outbox.send(&connection.stream, &self.shared.payload)?;
+        connection.outbox.send(&connection.stream, Payload::Pages(&self.shared.memory))?;
         let wants_write = !connection.outbox.is_empty();
         if wants_write == connection.wants_write {
             return Ok(());
@@ -309,7 +325,7 @@ impl Engine<'_> {
 
 /// The start of the measurement.
 struct Mark {
-    pid: Option<String>,
+    pid: Option<u32>,
     time: Instant,
     target: Duration,
     own: Duration,
@@ -317,15 +333,15 @@ struct Mark {
 
 impl Mark {
     fn take(pid: Option<u32>) -> Result<Self> {
-        let pid = pid.map(|pid| pid.to_string());
-        let target = pid.as_deref().map_or(Ok(Duration::ZERO), cpu_time)?;
-        Ok(Self { pid, time: Instant::now(), target, own: cpu_time("self")? })
+        let target = pid.map_or(Ok(Duration::ZERO), cpu_time)?;
+        Ok(Self { pid, time: Instant::now(), target, own: cpu_time(std::process::id())? })
     }
 
-    fn report(&self, options: &LoadOptions, latencies: &Histogram, completed: u64, least: u64) -> Result<LoadReport> {
+    fn report(&self, options: &LoadOptions, engine: &Engine<'_>, completed: u64, least: u64) -> Result<LoadReport> {
+        let latencies = &engine.shared.latencies;
         let seconds = self.time.elapsed().as_secs_f64();
-        let target = self.pid.as_deref().map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(self.target);
-        let own = cpu_time("self")?.saturating_sub(self.own);
+        let target = self.pid.map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(self.target);
+        let own = cpu_time(std::process::id())?.saturating_sub(self.own);
         let count = completed.max(1) as f64;
         let micros = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let quantile = |fraction: f64| micros(latencies.quantile(fraction));
@@ -338,6 +354,7 @@ impl Mark {
             own_cpu: own.as_secs_f64() * 1e6 / count,
             target_busy: target.as_secs_f64() / seconds,
             own_busy: own.as_secs_f64() / seconds,
+            own_work: engine.worked as f64 / 1e9 / seconds,
             least_share: least as f64 * f64::from(options.connections) / count,
         })
     }
@@ -357,6 +374,7 @@ mod tests {
             own_cpu: 0.5,
             target_busy: 0.75,
             own_busy: 0.25,
+            own_work: 0.125,
             least_share: 1.0,
         };
         assert_eq!(LoadReport::from_line(&report.to_line()).unwrap(), report);
