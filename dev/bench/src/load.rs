@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::connection::{Connection, Shared};
+use crate::connection::Connection;
+use crate::nbd::NbdConnection;
 use crate::outbox::Payload;
+use crate::peer::{Peer, Shared};
 use crate::proc_cpu::cpu_time;
 use crate::sys::{Epoll, Events, Interest};
 
@@ -30,6 +32,15 @@ pub(crate) enum Order {
     Sequential,
 }
 
+/// What the target speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Protocol {
+    /// iSCSI.
+    Iscsi,
+    /// NBD; the target's name is that of the export.
+    Nbd,
+}
+
 /// Options of `load`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadOptions {
@@ -39,6 +50,9 @@ pub(crate) struct LoadOptions {
     /// Its name.
     #[arg(long)]
     pub(crate) target: String,
+    /// What it speaks.
+    #[arg(long, value_enum, default_value = "iscsi")]
+    pub(crate) protocol: Protocol,
     /// The LUN.
     #[arg(long, default_value_t = 0)]
     pub(crate) lun: u32,
@@ -57,6 +71,12 @@ pub(crate) struct LoadOptions {
     /// Connections, each a session of its own.
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: u16,
+    /// Each connection has a LUN of its own: this one, the next one and so on.
+    #[arg(long)]
+    pub(crate) private_luns: bool,
+    /// End after so many commands instead of after a time.
+    #[arg(long)]
+    pub(crate) commands: Option<u64>,
     /// Seconds to measure.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
@@ -98,7 +118,7 @@ pub(crate) struct LoadReport {
     pub(crate) own_busy: f64,
     /// The share of the time in which the load had something to do; in the rest it waited for the target.
     pub(crate) own_work: f64,
-    /// The slowest connection's share of the mean.
+    /// What the slowest connection got, as a share of what the one in the middle got.
     pub(crate) least_share: f64,
 }
 
@@ -164,36 +184,45 @@ impl fmt::Display for LoadReport {
         }
         let (busy, work) = (self.own_busy * 100.0, self.own_work * 100.0);
         writeln!(f, "our CPU: {:.2} us per I/O, {busy:.0} % of a core, work in {work:.0} % of the time", self.own_cpu)?;
-        writeln!(f, "slowest connection: {:.2} of the mean", self.least_share)
+        writeln!(f, "slowest connection: {:.2} of the median", self.least_share)
     }
 }
 
 /// Runs the load.
 pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
-    let mut connections =
-        (0..options.connections).map(|number| Connection::open(options, number)).collect::<Result<Vec<_>>>()?;
+    if options.connections == 0 || options.depth == 0 {
+        bail!("--connections and --depth must be at least 1");
+    }
+    let numbers = 0..options.connections;
+    match options.protocol {
+        Protocol::Iscsi => run_with(options, numbers.map(|n| Connection::open(options, n)).collect::<Result<_>>()?),
+        Protocol::Nbd => run_with(options, numbers.map(|n| NbdConnection::open(options, n)).collect::<Result<_>>()?),
+    }
+}
+
+fn run_with(options: &LoadOptions, mut connections: Vec<impl Peer>) -> Result<LoadReport> {
     let mut shared = Shared::new(options.size, &mut connections)?;
-    let waiting = Waiting::choose(options.block, &connections)?;
+    let waiting = Waiting::choose(options.block, &mut connections)?;
     let start = Instant::now();
     let clock = move || start.elapsed().as_nanos() as u64;
     let mut engine =
         Engine { waiting, events: Events::new(), connections: &mut connections, shared: &mut shared, worked: 0 };
     engine.issue_all(clock())?;
-    engine.run_until(Duration::from_secs_f64(options.warmup), clock)?;
+    engine.run_until(Duration::from_secs_f64(options.warmup), None, clock)?;
 
     let mark = Mark::take(options.pid)?;
     engine.shared.latencies.reset();
     engine.shared.completed = 0;
     engine.worked = 0;
-    engine.connections.iter_mut().for_each(|one| one.completed = 0);
+    engine.connections.iter_mut().for_each(|one| one.link().completed = 0);
     let end = Duration::from_secs_f64(options.warmup + options.seconds);
-    engine.run_until(end, clock)?;
-    let (completed, shares) = (engine.shared.completed, engine.connections.iter().map(|one| one.completed));
-    let least = shares.min().unwrap_or(0);
+    engine.run_until(end, options.commands, clock)?;
+    let completed = engine.shared.completed;
+    let shares = engine.connections.iter_mut().map(|one| one.link().completed).collect();
     if completed == 0 {
         bail!("no command was answered while measuring: the target hangs, or --seconds is too short");
     }
-    let report = mark.report(options, &engine, completed, least)?;
+    let report = mark.report(options, &engine, shares)?;
     engine.drain(clock)?;
     Ok(report)
 }
@@ -215,28 +244,28 @@ enum Waiting {
 const MANY: usize = 9;
 
 impl Waiting {
-    fn choose(block: bool, connections: &[Connection]) -> Result<Self> {
+    fn choose(block: bool, connections: &mut [impl Peer]) -> Result<Self> {
         if !block && connections.len() < MANY {
             return Ok(Self::RoundRobin);
         }
         let epoll = Epoll::new()?;
-        for (token, connection) in connections.iter().enumerate() {
-            epoll.add(&connection.stream, token, Interest::Read)?;
+        for (token, connection) in connections.iter_mut().enumerate() {
+            epoll.add(&connection.link().stream, token, Interest::Read)?;
         }
         Ok(if block { Self::Block(epoll) } else { Self::Poll(epoll) })
     }
 }
 
-struct Engine<'a> {
+struct Engine<'a, P> {
     waiting: Waiting,
     events: Events,
-    connections: &'a mut [Connection],
+    connections: &'a mut [P],
     shared: &'a mut Shared,
     /// Nanoseconds in which there was something to receive or to send; the rest is waiting for the target.
     worked: u64,
 }
 
-impl Engine<'_> {
+impl<P: Peer> Engine<'_, P> {
     fn issue_all(&mut self, now: u64) -> Result<()> {
         for index in 0..self.connections.len() {
             self.connections[index].issue(now, self.shared);
@@ -245,10 +274,12 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn run_until(&mut self, end: Duration, clock: impl Fn() -> u64 + Copy) -> Result<()> {
-        let end = end.as_nanos() as u64;
+    /// Until a time or, if there is such a number, until so many commands have ended.
+    fn run_until(&mut self, end: Duration, commands: Option<u64>, clock: impl Fn() -> u64 + Copy) -> Result<()> {
+        let end = if commands.is_some() { u64::MAX } else { end.as_nanos() as u64 };
+        let commands = commands.unwrap_or(u64::MAX);
         let mut now = clock();
-        while now < end {
+        while now < end && self.shared.completed < commands {
             let worked = self.step(clock, true)?;
             let after = clock();
             if worked {
@@ -290,33 +321,34 @@ impl Engine<'_> {
         {
             connection.issue(now, self.shared);
         }
-        let sending = !connection.outbox.is_empty();
-        if sending || connection.wants_write {
+        let link = connection.link();
+        let sending = !link.outbox.is_empty();
+        if sending || link.wants_write {
             self.send(index)?;
         }
         Ok(sending || now.is_some())
     }
 
     fn send(&mut self, index: usize) -> Result<()> {
-        let connection = &mut self.connections[index];
-        connection.outbox.send(&connection.stream, Payload::Pages(&self.shared.memory))?;
-        let wants_write = !connection.outbox.is_empty();
-        if wants_write == connection.wants_write {
+        let link = self.connections[index].link();
+        link.outbox.send(&link.stream, Payload::Pages(&self.shared.memory))?;
+        let wants_write = !link.outbox.is_empty();
+        if wants_write == link.wants_write {
             return Ok(());
         }
-        connection.wants_write = wants_write;
+        link.wants_write = wants_write;
         let (Waiting::Block(epoll) | Waiting::Poll(epoll)) = &self.waiting else { return Ok(()) };
         let interest = if wants_write { Interest::ReadWrite } else { Interest::Read };
-        Ok(epoll.modify(&connection.stream, index, interest)?)
+        Ok(epoll.modify(&link.stream, index, interest)?)
     }
 
     /// Lets the commands in flight end, so that the target is left in a clean state.
     fn drain(&mut self, clock: impl Fn() -> u64 + Copy) -> Result<()> {
         let deadline = clock() + 10_000_000_000;
-        while self.connections.iter().any(|one| one.in_flight() > 0) && clock() < deadline {
+        while self.connections.iter().any(|one| one.tags().in_flight() > 0) && clock() < deadline {
             self.step(clock, false)?;
         }
-        match self.connections.iter().map(Connection::in_flight).sum::<usize>() {
+        match self.connections.iter().map(|one| one.tags().in_flight()).sum::<usize>() {
             0 => Ok(()),
             left => bail!("{left} commands were never answered"),
         }
@@ -337,8 +369,10 @@ impl Mark {
         Ok(Self { pid, time: Instant::now(), target, own: cpu_time(std::process::id())? })
     }
 
-    fn report(&self, options: &LoadOptions, engine: &Engine<'_>, completed: u64, least: u64) -> Result<LoadReport> {
-        let latencies = &engine.shared.latencies;
+    fn report<P>(&self, options: &LoadOptions, engine: &Engine<'_, P>, mut shares: Vec<u64>) -> Result<LoadReport> {
+        let (latencies, completed) = (&engine.shared.latencies, engine.shared.completed);
+        shares.sort_unstable();
+        let (least, median) = (shares[0], shares[shares.len() / 2]);
         let seconds = self.time.elapsed().as_secs_f64();
         let target = self.pid.map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(self.target);
         let own = cpu_time(std::process::id())?.saturating_sub(self.own);
@@ -355,7 +389,7 @@ impl Mark {
             target_busy: target.as_secs_f64() / seconds,
             own_busy: own.as_secs_f64() / seconds,
             own_work: engine.worked as f64 / 1e9 / seconds,
-            least_share: least as f64 * f64::from(options.connections) / count,
+            least_share: least as f64 / median.max(1) as f64,
         })
     }
 }

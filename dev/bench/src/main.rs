@@ -13,7 +13,9 @@ mod histogram;
 mod inbox;
 mod limit;
 mod load;
+mod nbd;
 mod outbox;
+mod peer;
 mod proc_cpu;
 mod sys;
 
