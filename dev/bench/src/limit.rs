@@ -433,6 +433,7 @@ mod tests {
                 data_digest: digests,
                 pid: Some(std::process::id()),
                 block,
+                cores: None,
                 machine: false,
             })
             .unwrap();

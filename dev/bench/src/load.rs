@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::connection::Connection;
+use crate::histogram::Histogram;
+use crate::machine::core_busy;
 use crate::nbd::NbdConnection;
 use crate::outbox::Payload;
 use crate::peer::{Peer, Shared};
@@ -95,6 +97,9 @@ pub(crate) struct LoadOptions {
     /// The target's process, to measure its CPU time.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// The target's core and ours, to see what else runs there.
+    #[arg(long, num_args = 2)]
+    pub(crate) cores: Option<Vec<usize>>,
     /// Sleep until there is something to receive, instead of asking again and again.
     #[arg(long)]
     pub(crate) block: bool,
@@ -109,7 +114,7 @@ pub(crate) struct LoadReport {
     pub(crate) iops: f64,
     pub(crate) megabytes: f64,
     /// Microseconds: p50, p90, p99, p99.9, max.
-    pub(crate) latency: [f64; 5],
+    pub(crate) latency: [f64; Histogram::QUANTILES],
     /// Microseconds of CPU per I/O: the target's (if known) and ours.
     pub(crate) target_cpu: f64,
     pub(crate) own_cpu: f64,
@@ -120,12 +125,16 @@ pub(crate) struct LoadReport {
     pub(crate) own_work: f64,
     /// What the slowest connection got, as a share of what the one in the middle got.
     pub(crate) least_share: f64,
+    /// What others took of the busier of both cores, as a share of the time.
+    pub(crate) others: f64,
+    /// Nanoseconds from core to core and back at that time, if it was measured.
+    pub(crate) distance: f64,
 }
 
 const LATENCY_NAMES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
 impl LoadReport {
-    fn fields(&self) -> [(&'static str, f64); 9] {
+    fn fields(&self) -> [(&'static str, f64); 10] {
         [
             ("iops", self.iops),
             ("mbps", self.megabytes),
@@ -135,25 +144,25 @@ impl LoadReport {
             ("own_busy", self.own_busy),
             ("own_work", self.own_work),
             ("least_share", self.least_share),
-            ("p50", self.latency[0]),
+            ("others", self.others),
+            ("distance", self.distance),
         ]
+    }
+
+    /// All values with their names.
+    pub(crate) fn pairs(&self) -> Vec<(&'static str, f64)> {
+        self.fields().into_iter().chain(LATENCY_NAMES.into_iter().zip(self.latency)).collect()
     }
 
     /// One line of key=value pairs.
     pub(crate) fn to_line(&self) -> String {
-        let tail = LATENCY_NAMES.iter().zip(self.latency).skip(1).map(|(name, value)| (*name, value));
-        let pairs = self.fields().into_iter().chain(tail);
-        pairs.map(|(name, value)| format!("{name}={value:.4}")).collect::<Vec<_>>().join(" ")
+        self.pairs().into_iter().map(|(name, value)| format!("{name}={value:.4}")).collect::<Vec<_>>().join(" ")
     }
 
     /// Reads such a line.
     pub(crate) fn from_line(line: &str) -> Result<Self> {
-        let get = |key: &str| -> Result<f64> {
-            let mut pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
-            let (_, value) = pairs.find(|(name, _)| *name == key).with_context(|| format!("no {key} in {line:?}"))?;
-            Ok(value.parse()?)
-        };
-        let mut latency = [0.0; 5];
+        let get = |key| value(line, key);
+        let mut latency = [0.0; Histogram::QUANTILES];
         for (slot, name) in latency.iter_mut().zip(LATENCY_NAMES) {
             *slot = get(name)?;
         }
@@ -167,8 +176,17 @@ impl LoadReport {
             own_busy: get("own_busy")?,
             own_work: get("own_work")?,
             least_share: get("least_share")?,
+            others: get("others")?,
+            distance: get("distance")?,
         })
     }
+}
+
+/// The number of a `key=value` pair.
+pub(crate) fn value(line: &str, key: &str) -> Result<f64> {
+    let mut pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == key).with_context(|| format!("no {key} in {line:?}"))?;
+    Ok(value.parse()?)
 }
 
 impl fmt::Display for LoadReport {
@@ -210,7 +228,7 @@ fn run_with(options: &LoadOptions, mut connections: Vec<impl Peer>) -> Result<Lo
     engine.issue_all(clock())?;
     engine.run_until(Duration::from_secs_f64(options.warmup), None, clock)?;
 
-    let mark = Mark::take(options.pid)?;
+    let mark = Mark::take(options)?;
     engine.shared.latencies.reset();
     engine.shared.completed = 0;
     engine.worked = 0;
@@ -361,12 +379,15 @@ struct Mark {
     time: Instant,
     target: Duration,
     own: Duration,
+    cores: Vec<(usize, f64)>,
 }
 
 impl Mark {
-    fn take(pid: Option<u32>) -> Result<Self> {
+    fn take(options: &LoadOptions) -> Result<Self> {
+        let pid = options.pid;
+        let cores = options.cores.iter().flatten().map(|&core| Ok((core, core_busy(core)?))).collect::<Result<_>>()?;
         let target = pid.map_or(Ok(Duration::ZERO), cpu_time)?;
-        Ok(Self { pid, time: Instant::now(), target, own: cpu_time(std::process::id())? })
+        Ok(Self { pid, time: Instant::now(), target, own: cpu_time(std::process::id())?, cores })
     }
 
     fn report<P>(&self, options: &LoadOptions, engine: &Engine<'_, P>, mut shares: Vec<u64>) -> Result<LoadReport> {
@@ -376,6 +397,10 @@ impl Mark {
         let seconds = self.time.elapsed().as_secs_f64();
         let target = self.pid.map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(self.target);
         let own = cpu_time(std::process::id())?.saturating_sub(self.own);
+        let mut others = 0.0_f64;
+        for (&(core, before), ours) in self.cores.iter().zip([target, own]) {
+            others = others.max((core_busy(core)? - before - ours.as_secs_f64()) / seconds);
+        }
         let count = completed.max(1) as f64;
         let micros = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let quantile = |fraction: f64| micros(latencies.quantile(fraction));
@@ -390,6 +415,8 @@ impl Mark {
             own_busy: own.as_secs_f64() / seconds,
             own_work: engine.worked as f64 / 1e9 / seconds,
             least_share: least as f64 / median.max(1) as f64,
+            others,
+            distance: 0.0,
         })
     }
 }
@@ -410,6 +437,8 @@ mod tests {
             own_busy: 0.25,
             own_work: 0.125,
             least_share: 1.0,
+            others: 0.0625,
+            distance: 62.5,
         };
         assert_eq!(LoadReport::from_line(&report.to_line()).unwrap(), report);
     }

@@ -7,12 +7,15 @@
 //! The load is one loop that never sleeps, with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
 //! statuses, not data (the verifying initiator is in `dev/testkit`).
 
+mod ceiling;
 mod compare;
 mod connection;
 mod histogram;
+mod idle;
 mod inbox;
 mod limit;
 mod load;
+mod machine;
 mod nbd;
 mod outbox;
 mod peer;
@@ -35,6 +38,10 @@ enum Subcommands {
     Load(load::LoadOptions),
     /// Runs a minimal responder, the reference limit.
     Limit(limit::LimitOptions),
+    /// Reads or writes a file directly, again and again: what a page-cached block costs.
+    Inline(ceiling::InlineOptions),
+    /// Logs in and does nothing: what idle sessions cost a running target.
+    Idle(idle::IdleOptions),
     /// Measures scstd, tgt and the minimal responder in turn, and prints a table.
     Compare(compare::CompareOptions),
 }
@@ -51,6 +58,14 @@ fn main() -> Result<()> {
             Ok(())
         }
         Subcommands::Limit(options) => limit::run(&options),
+        Subcommands::Inline(options) => {
+            println!("{}", ceiling::run(&options)?.to_line());
+            Ok(())
+        }
+        Subcommands::Idle(options) => {
+            println!("{}", idle::run(&options)?.to_line());
+            Ok(())
+        }
         Subcommands::Compare(options) => compare::run(&options),
     }
 }

@@ -183,6 +183,33 @@ pub(crate) fn process_cpu_time(pid: i32) -> io::Result<std::time::Duration> {
     Ok(std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// Lets the calling thread run on one core only.
+pub(crate) fn pin(core: usize) -> io::Result<()> {
+    // SAFETY: a set of all zeroes is a valid, empty one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the core's number lies in the set, as was checked.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set lives over the call, and its size is given.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } as isize).map(drop)
+}
+
+/// Raises the limit of open files as far as allowed, for this process and those that it starts.
+pub(crate) fn many_files(wanted: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives over the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } as isize)?;
+    if limit.rlim_cur >= wanted {
+        return Ok(());
+    }
+    limit.rlim_cur = wanted;
+    limit.rlim_max = limit.rlim_max.max(wanted);
+    // SAFETY: as above; the kernel only reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } as isize).map(drop)
+}
+
 fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
