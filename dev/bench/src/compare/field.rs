@@ -22,10 +22,8 @@ pub(super) struct Field {
     /// What could not be started, and why.
     pub(super) skipped: Vec<String>,
     pin: Vec<String>,
-    // The order is that of the end: who uses a file before the file.
     _scstd: Vec<Scstd>,
     _children: Vec<Running>,
-    _block: Option<Loop>,
     directory: TempDir,
 }
 
@@ -43,19 +41,21 @@ pub(super) fn start(options: &CompareOptions) -> Result<Field> {
         if memory.is_dir() { memory } else { std::env::temp_dir() }
     });
     let directory = tempfile::Builder::new().prefix("scst-bench-").tempdir_in(place)?;
-    let pin = vec!["taskset".to_owned(), "-c".to_owned(), options.target_core.to_string()];
+    // Whatever happens to this process, no target stays behind.
+    let core = options.target_core.to_string();
+    let pin = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", &core].map(str::to_owned).to_vec();
     let file = make_disk(directory.path(), "disk.img")?;
     let (mut contenders, mut children, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
 
-    let (mut scstd, mut block) = (Vec::new(), None);
+    let mut scstd = Vec::new();
     if !options.without_scstd {
         let backing = make_disk(directory.path(), "loop.img")?;
-        match Loop::attach(&backing) {
-            Ok(attached) => block = Some(attached),
-            Err(error) => skipped.push(format!("{}: {error:#}", Role::ScstdDirect.name())),
+        let block = Loop::attach(&backing);
+        if let Err(error) = &block {
+            skipped.push(format!("{}: {error:#}", Role::ScstdDirect.name()));
         }
         let launcher = Launcher::new(options, &pin, directory.path())?;
-        (scstd, contenders) = launcher.field(&file, block.as_ref().map(|one| one.0.as_path()), &mut skipped)?;
+        (scstd, contenders) = launcher.field(&file, block.as_ref().ok().map(|one| one.0.as_path()), &mut skipped)?;
     }
     match peers::tgt(&pin, directory.path(), &file)? {
         Some((child, portal)) => {
@@ -85,7 +85,7 @@ pub(super) fn start(options: &CompareOptions) -> Result<Field> {
     } else {
         skipped.push("fio is not installed (Debian package fio)".to_owned());
     }
-    Ok(Field { contenders, skipped, pin, _scstd: scstd, _children: children, _block: block, directory })
+    Ok(Field { contenders, skipped, pin, _scstd: scstd, _children: children, directory })
 }
 
 impl Field {
@@ -100,7 +100,8 @@ impl Field {
     }
 }
 
-/// A loop device; it is given back when dropped.
+/// A loop device. It is given back when dropped; the kernel does that when the last who has it open closes it
+/// (loop(4), LO_FLAGS_AUTOCLEAR), so that a target may be using it still.
 struct Loop(PathBuf);
 
 impl Loop {
