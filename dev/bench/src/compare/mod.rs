@@ -129,12 +129,13 @@ fn measure_all(options: &CompareOptions, cases: Vec<Case>, field: &mut field::Fi
                 match measure_undisturbed(options, contender, case) {
                     Ok(report) => {
                         eprintln!(
-                            "round {}/{}: {case_name}: {role}: {:.0} IOPS, {:.2} us ({:.0} ns from core to core)",
+                            "round {}/{}: {case_name}: {role}: {:.0} IOPS, {:.2} us ({:.0} ns from core to core, others {:.0} %)",
                             round + 1,
                             options.rounds,
                             report.iops,
                             report.target_cpu,
-                            report.distance
+                            report.distance,
+                            report.others * 100.0
                         );
                         series[number * contenders.len() + index].reports.push(report);
                     }
