@@ -207,7 +207,7 @@ fn measure_file(options: &CompareOptions, role: Role, file: PathBuf, case: &Case
 }
 
 fn report_of(command: &mut Command) -> Result<LoadReport> {
-    let output = command.output().context("starting taskset")?;
+    let output = command.env("RUST_BACKTRACE", "0").output().context("starting taskset")?;
     if !output.status.success() {
         bail!("the load failed: {}", String::from_utf8_lossy(&output.stderr));
     }

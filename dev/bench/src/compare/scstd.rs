@@ -141,10 +141,10 @@ impl<'a> Launcher<'a> {
     }
 
     /// An instance with so many null LUNs.
-    pub(super) fn with_luns(&self, luns: u32) -> Result<Scstd> {
+    pub(super) fn with_luns(&self, luns: u32, reactors: usize) -> Result<Scstd> {
         let lines = null();
         let devices: Vec<_> = (0..luns).map(|lun| (lun, "vdisk_nullio", lines.as_str())).collect();
-        self.start(&config("", &devices), 1)
+        self.start(&config("", &devices), reactors)
     }
 }
 
