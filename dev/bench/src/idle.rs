@@ -64,28 +64,58 @@ pub(crate) fn run(options: &IdleOptions) -> Result<IdleReport> {
     let pid = load.pid.context("--pid is needed: whose memory and CPU time?")?;
     sys::many_files(u64::from(load.connections) + 100).context("raising the limit of open files")?;
     let before = resident(pid)?;
-    let mut connections =
-        (0..load.connections).map(|number| Connection::open(load, number)).collect::<Result<Vec<_>>>()?;
-    let mut shared = Shared::new(load.size, &mut connections)?;
-    let epoll = Epoll::new()?;
-    for (token, connection) in connections.iter_mut().enumerate() {
-        epoll.add(&connection.link().stream, token, Interest::Read)?;
+    let mut idlers = Idlers::new(load)?;
+    for number in 0..load.connections {
+        idlers.add(Connection::open(load, number)?)?;
+        // Logging all in may take longer than the target waits for the answer to a ping.
+        if number % 64 == 0 {
+            idlers.answer(0)?;
+        }
     }
-    let (start, cpu, mut events, mut pings) = (Instant::now(), cpu_time(pid)?, Events::new(), 0);
+    idlers.pings = 0;
+    let (start, cpu) = (Instant::now(), cpu_time(pid)?);
     let time = Duration::from_secs_f64(load.seconds);
     while start.elapsed() < time {
-        epoll.wait(&mut events, 20)?;
-        for token in events.tokens() {
-            let connection = &mut connections[token];
-            connection.receive(|| 0, &mut shared)?;
-            let link = connection.link();
-            pings += u64::from(!link.outbox.is_empty());
-            link.outbox.send(&link.stream, Payload::Pages(&shared.memory))?;
-        }
+        idlers.answer(20)?;
     }
     let busy = cpu_time(pid)?.saturating_sub(cpu).as_secs_f64() / start.elapsed().as_secs_f64();
     let sessions = f64::from(load.connections);
-    Ok(IdleReport { sessions, before, with: resident(pid)?, busy, pings: pings as f64 })
+    Ok(IdleReport { sessions, before, with: resident(pid)?, busy, pings: idlers.pings as f64 })
+}
+
+/// The sessions.
+struct Idlers {
+    connections: Vec<Connection>,
+    shared: Shared,
+    epoll: Epoll,
+    events: Events,
+    pings: u64,
+}
+
+impl Idlers {
+    fn new(load: &LoadOptions) -> Result<Self> {
+        let shared = Shared::new(load.size, &mut [] as &mut [Connection])?;
+        Ok(Self { connections: Vec::new(), shared, epoll: Epoll::new()?, events: Events::new(), pings: 0 })
+    }
+
+    fn add(&mut self, mut connection: Connection) -> Result<()> {
+        self.epoll.add(&connection.link().stream, self.connections.len(), Interest::Read)?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    /// Waits at most so long, and answers the pings that have come.
+    fn answer(&mut self, timeout_ms: i32) -> Result<()> {
+        self.epoll.wait(&mut self.events, timeout_ms)?;
+        for token in self.events.tokens() {
+            let connection = &mut self.connections[token];
+            connection.receive(|| 0, &mut self.shared)?;
+            let link = connection.link();
+            self.pings += u64::from(!link.outbox.is_empty());
+            link.outbox.send(&link.stream, Payload::Pages(&self.shared.memory))?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
