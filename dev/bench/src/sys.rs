@@ -183,6 +183,17 @@ pub(crate) fn process_cpu_time(pid: i32) -> io::Result<std::time::Duration> {
     Ok(std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// CPU time of all children that have ended and been waited for, with all their threads, those of the kernel's own
+/// workers that belong to them included (getrusage(2)).
+pub(crate) fn children_cpu_time() -> io::Result<std::time::Duration> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` lives over the call.
+    check(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) } as isize)?;
+    let time = |one: libc::timeval| std::time::Duration::new(one.tv_sec as u64, one.tv_usec as u32 * 1000);
+    Ok(time(usage.ru_utime) + time(usage.ru_stime))
+}
+
 /// Lets the calling thread run on one core only.
 pub(crate) fn pin(core: usize) -> io::Result<()> {
     // SAFETY: a set of all zeroes is a valid, empty one.

@@ -32,6 +32,9 @@ impl Spread {
     }
 }
 
+/// Something else used a core: for more than this share of the time. Ticks of 10 ms are no finer.
+pub(super) const DISTURBED: f64 = 0.05;
+
 /// Whether the cores were as far from each other at both times; a cache in common makes a factor of three.
 pub(super) fn same_distance(one: f64, other: f64) -> bool {
     one.max(other) <= 1.5 * one.min(other)
@@ -61,7 +64,8 @@ impl Results {
     }
 
     /// Of a combination of two values that were measured in the same round: drifts of the machine hit both. Where the
-    /// cores were near each other once and far the other time, the round says nothing, unless all rounds are like that.
+    /// cores were near each other once and far the other time, or something else used them, the round says nothing, unless
+    /// all rounds are like that.
     pub(super) fn paired(
         &self,
         one: (&Case, Role),
@@ -70,7 +74,9 @@ impl Results {
     ) -> Option<Spread> {
         let (one, other) = (self.series(one.0, one.1)?, self.series(other.0, other.1)?);
         let pairs = || one.reports.iter().zip(&other.reports);
-        let alike = pairs().filter(|(one, other)| same_distance(one.distance, other.distance));
+        let alike = pairs().filter(|(one, other)| {
+            same_distance(one.distance, other.distance) && one.others.max(other.others) <= DISTURBED
+        });
         let combine = |(one, other): (&LoadReport, &LoadReport)| combine(one, other);
         Spread::of(alike.map(combine)).or_else(|| Spread::of(pairs().map(combine)))
     }
@@ -132,6 +138,10 @@ pub(super) mod tests {
         results.series[0].reports[0].target_cpu = 10.0;
         let found = results.paired((&READ, Role::ScstdNull), (&READ, Role::Limit), ratio).unwrap();
         assert_eq!((found.least, found.greatest), (2.0, 2.0), "the first round does not count");
+        results.series[0].reports[0].distance = 50.0;
+        results.series[0].reports[0].others = 0.25;
+        let found = results.paired((&READ, Role::ScstdNull), (&READ, Role::Limit), ratio).unwrap();
+        assert_eq!((found.least, found.greatest), (2.0, 2.0), "nor when it was disturbed");
         results.series[0].reports[1].distance = 200.0;
         let found = results.paired((&READ, Role::ScstdNull), (&READ, Role::Limit), ratio).unwrap();
         assert_eq!((found.least, found.greatest), (2.0, 10.0), "there is nothing better");
