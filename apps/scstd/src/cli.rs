@@ -11,7 +11,8 @@ use scst_reactor::BackendChoice;
 ///
 /// Without --config and --check it exports a 1 GiB sparse file on 127.0.0.1:3260 and prints how to connect. It needs
 /// no root for iSCSI over files. SIGHUP reads the configuration again and applies what has changed; SIGUSR1 writes
-/// statistics to the file "statistics" in the state directory; SIGTERM and SIGINT stop it cleanly, a second one at once.
+/// statistics to the file "statistics" in the state directory; SIGUSR2 gives free command buffers back to the system; SIGTERM and
+/// SIGINT stop it cleanly, a second one at once.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scstd", version)]
 pub struct Cli {
@@ -47,6 +48,18 @@ pub struct Cli {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub max_cmd_mem: Option<u64>,
 
+    /// Free command buffers that are kept for ever, in bytes [default: 8M for each reactor]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub sgv_low_watermark: Option<u64>,
+
+    /// Free command buffers above this are given back to the system soon, in bytes [default: 128M for each reactor]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub sgv_high_watermark: Option<u64>,
+
+    /// Free command buffers that were not needed for so long are given back down to the low watermark; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(..=86_400 * 365))]
+    pub sgv_purge_interval: u64,
+
     /// What to log: a level (error, warn, info, debug, trace) or a filter such as scst_target_iscsi=debug
     /// [default: $RUST_LOG, else info]
     #[arg(long, value_name = "FILTER")]
@@ -56,10 +69,14 @@ pub struct Cli {
 /// The most reactors: more than any machine has processors for.
 pub const MAX_REACTORS: u16 = 256;
 
-fn bytes(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, String> {
     let normal = value::check(Kind::Bytes, text).map_err(|expected| format!("expected: {expected}"))?;
-    match normal.parse::<u64>() {
-        Ok(n) if n >= 1 << 20 => Ok(n),
+    normal.parse().map_err(|_| "a number of bytes is needed".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        n if n >= 1 << 20 => Ok(n),
         _ => Err("at least 1M is needed".to_owned()),
     }
 }

@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use scst_config::{Configuration, Invalid};
+use scst_core::Nanos;
 use scst_core::engine::Limits;
 use scst_reactor::process;
 use scstd::cli::{Cli, MAX_REACTORS};
 use scstd::control::{Control, End, Event, reload};
 use scstd::disk::Disk;
-use scstd::reactors::{ReactorOptions, Reactors};
+use scstd::reactors::{CacheOptions, ReactorOptions, Reactors};
 use scstd::{signals, state};
 use tracing_subscriber::EnvFilter;
 
@@ -97,6 +98,7 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
         backend: cli.backend,
         max_cmd_mem: cli.max_cmd_mem,
         limits: Limits::default(),
+        cache: cache(cli)?,
     };
     let reactors = Reactors::start(&options, &events)?;
     tracing::info!("{} reactors, back-end {}", options.reactors, reactors.backend);
@@ -113,6 +115,17 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
         End::Clean => ExitCode::SUCCESS,
         End::Broken => ExitCode::FAILURE,
     })
+}
+
+/// How much free memory command buffers keep, over all reactors.
+fn cache(cli: &Cli) -> Result<CacheOptions> {
+    let (low, high) = (cli.sgv_low_watermark, cli.sgv_high_watermark);
+    if let (Some(low), Some(high)) = (low, high)
+        && low > high
+    {
+        bail!("--sgv-low-watermark {low} is above --sgv-high-watermark {high}; exchange them");
+    }
+    Ok(CacheOptions { low, high, purge_interval: Nanos::from_secs(cli.sgv_purge_interval) })
 }
 
 fn embedded_default(cli: &Cli) -> Result<Configuration> {

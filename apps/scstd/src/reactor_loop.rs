@@ -102,6 +102,8 @@ pub enum Request {
     End,
     /// Answer: still alive.
     Ping,
+    /// Give free command buffers back to the system, a little in each turn from now on.
+    PurgeBuffers,
     /// Say a part of what there is to count, numbered from 0; [`ReportKind::Statistics`] comes before the answer.
     Statistics {
         /// Which part.
@@ -277,11 +279,13 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         self.backend.wait(deadline, &mut self.completions)?;
         let now = self.backend.now();
         self.busy = false;
+        let idle = self.completions.is_empty();
         self.hand_out(now);
         self.open_mail(now);
         self.time_outs(now);
         self.work(now);
         self.send_mail();
+        self.pool.maintain(now, idle);
         if self.shutting_down && self.driver.idle() {
             self.shutting_down = false;
             self.report(ReportKind::Idle);
@@ -296,7 +300,8 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             return Some(now);
         }
         let retry = self.unsent.iter().any(|q| !q.is_empty()).then(|| now.after(MAIL_RETRY));
-        [limit, self.shard.poll_timeout(), self.driver.poll_timeout(), retry].into_iter().flatten().min()
+        let purge = self.pool.poll_timeout();
+        [limit, self.shard.poll_timeout(), self.driver.poll_timeout(), retry, purge].into_iter().flatten().min()
     }
 
     fn hand_out(&mut self, now: Nanos) {
@@ -356,8 +361,9 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             }
             Request::End => self.ending = true,
             Request::Ping => {}
+            Request::PurgeBuffers => self.pool.purge(),
             Request::Statistics { part } => {
-                let snapshot = Snapshot::take(part, &self.shard);
+                let snapshot = Snapshot::take(part, &self.shard, &self.pool);
                 self.report(ReportKind::Statistics(Box::new(snapshot)));
             }
         }

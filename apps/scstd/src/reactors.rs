@@ -6,12 +6,14 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
+use scst_core::Nanos;
 use scst_core::engine::Limits;
 use scst_core::ids::ReactorId;
-use scst_mem::{BufferPool, PoolConfig};
+use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::backend::Backend;
 use scst_reactor::mailbox::{Mailbox, Sender, Undelivered, mailbox};
 use scst_reactor::{AnyBackend, BackendChoice, ReactorConfig, process};
+use scst_target_iscsi::limits::{MAX_CONNECTIONS, MAX_LISTENERS};
 use scst_target_iscsi::{IscsiConfig, IscsiTarget, Registry};
 
 use crate::reactor_loop::{Inbound, Place, Post, ReactorLoop, Report, ReportKind};
@@ -30,6 +32,30 @@ pub struct ReactorOptions {
     pub max_cmd_mem: Option<u64>,
     /// Bounds of each engine.
     pub limits: Limits,
+    /// What command buffers keep.
+    pub cache: CacheOptions,
+}
+
+/// How much free memory command buffers keep, all reactors together; None: the default of each.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheOptions {
+    /// Kept for ever.
+    pub low: Option<u64>,
+    /// Given back soon above this.
+    pub high: Option<u64>,
+    /// Given back down to the low watermark when it was not needed for so long; 0: never.
+    pub purge_interval: Nanos,
+}
+
+impl CacheOptions {
+    /// The share of one reactor. A watermark that was not chosen gives way to the one that was.
+    fn share(&self, reactors: u16) -> CacheConfig {
+        let default = CacheConfig::default();
+        let share = |total: Option<u64>| total.map(|total| total / u64::from(reactors.max(1)));
+        let low = share(self.low).unwrap_or(default.low_watermark);
+        let high = share(self.high).unwrap_or_else(|| default.high_watermark.max(low));
+        CacheConfig { low_watermark: low.min(high), high_watermark: high, purge_interval: self.purge_interval }
+    }
 }
 
 /// All reactors.
@@ -76,12 +102,24 @@ impl<R> ThreadPost<R> {
 /// One session may have this part of a reactor's command buffers.
 const SESSION_SHARE: u64 = 4;
 
+/// Connections of the whole daemon that there is room for, as far as one reactor takes them. A back-end sets about 280
+/// bytes aside for each.
+const CONNECTIONS: u32 = 16 * 1024;
+/// Connections of one reactor that there is always room for.
+const MIN_CONNECTIONS: u32 = 1024;
+
+/// Sockets of one reactor.
+fn sockets(reactors: u16) -> u32 {
+    let share = CONNECTIONS / u32::from(reactors.max(1));
+    share.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS as u32) + MAX_LISTENERS as u32
+}
+
 /// Opens one back-end with its buffers for each reactor.
 ///
 /// # Errors
 /// No back-end can be opened.
 pub fn open_backends(options: &ReactorOptions) -> Result<Vec<(AnyBackend, BufferPool)>> {
-    let mut pool = PoolConfig::default();
+    let mut pool = PoolConfig { cache: options.cache.share(options.reactors), ..PoolConfig::default() };
     if let Some(total) = options.max_cmd_mem {
         pool.budget = total / u64::from(options.reactors.max(1));
         pool.arena_bytes = pool.arena_bytes.min(u32::try_from(pool.budget).unwrap_or(u32::MAX));
@@ -89,7 +127,8 @@ pub fn open_backends(options: &ReactorOptions) -> Result<Vec<(AnyBackend, Buffer
     (0..options.reactors)
         .map(|_| {
             let pool = BufferPool::new(pool);
-            let config = ReactorConfig::new(Arc::clone(pool.arenas()));
+            let config =
+                ReactorConfig { sockets: sockets(options.reactors), ..ReactorConfig::new(Arc::clone(pool.arenas())) };
             let backend = scst_reactor::open(options.backend, &config)?;
             Ok((backend, pool))
         })

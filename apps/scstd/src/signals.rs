@@ -4,7 +4,7 @@ use std::io;
 use std::process;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -14,6 +14,8 @@ pub enum Signal {
     Reload,
     /// SIGUSR1: write the statistics.
     Statistics,
+    /// SIGUSR2: give free command buffers back to the system.
+    Purge,
     /// SIGTERM or SIGINT: end cleanly.
     Stop,
 }
@@ -27,13 +29,14 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// The handlers cannot be installed, or the thread not be started.
 pub fn forward(mut pass_on: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => pass_on(Signal::Reload),
                 SIGUSR1 => pass_on(Signal::Statistics),
+                SIGUSR2 => pass_on(Signal::Purge),
                 _ if stopping => process::exit(INTERRUPTED),
                 _ => {
                     stopping = true;

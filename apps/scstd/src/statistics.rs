@@ -8,6 +8,7 @@
 
 mod latency;
 mod sessions;
+mod sgv;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -16,6 +17,7 @@ use scst_core::ids::{DeviceId, ReactorId};
 use scst_core::latency::{SizeLatency, UnitLatency};
 use scst_core::shard::Shard;
 use scst_core::statistics::SessionStatistics;
+use scst_mem::{BufferPool, PoolStatistics};
 
 /// Session slots in one part.
 const SESSIONS_PER_PART: u32 = 256;
@@ -33,11 +35,13 @@ pub struct Snapshot {
     pub other_sessions: Vec<SizeLatency>,
     /// Latencies by logical unit.
     pub units: Vec<UnitLatency>,
+    /// Its command buffers; in part 0.
+    pub buffers: Option<Box<PoolStatistics>>,
 }
 
 impl Snapshot {
     /// Takes one part, numbered from 0. What is not many is in part 0.
-    pub fn take(part: u32, shard: &Shard) -> Self {
+    pub fn take(part: u32, shard: &Shard, pool: &BufferPool) -> Self {
         let engine = shard.engine();
         let range = |size: u32| part.saturating_mul(size)..part.saturating_add(1).saturating_mul(size);
         let (sessions, units) = (range(SESSIONS_PER_PART), range(UNITS_PER_PART));
@@ -47,6 +51,7 @@ impl Snapshot {
             sessions: engine.session_statistics(sessions).collect(),
             other_sessions: if first { engine.other_session_latency() } else { Vec::new() },
             units: engine.unit_latency(units).chain(engine.other_unit_latency().filter(|_| first)).collect(),
+            buffers: first.then(|| Box::new(pool.statistics())),
         }
     }
 
@@ -56,6 +61,7 @@ impl Snapshot {
         self.sessions.extend(part.sessions);
         self.other_sessions.extend(part.other_sessions);
         self.units.extend(part.units);
+        self.buffers = self.buffers.take().or(part.buffers);
     }
 }
 
@@ -91,6 +97,8 @@ const SECTIONS: &[Section] = &[
     Section { name: "sessions", print: sessions::print },
     Section { name: "latency", print: latency::print_sessions },
     Section { name: "histograms", print: latency::print_units },
+    Section { name: "sgv", print: sgv::print },
+    Section { name: "sgv_sizes", print: sgv::print_sizes },
 ];
 
 /// The report as text: `[section]` lines, under each a table with a line of headings.

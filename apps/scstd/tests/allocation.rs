@@ -131,9 +131,9 @@ fn read_and_write_allocate_nothing() {
     let disk = directory.path().join("disk1.img");
     std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
     let mut measured = 0;
-    for choice in [BackendChoice::Posix, BackendChoice::Uring] {
-        let filename = format!("filename \"{}\"", disk.display());
-        let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &filename) else { continue };
+    for (choice, zero_copy) in [(BackendChoice::Posix, 0), (BackendChoice::Uring, 0), (BackendChoice::Uring, 1)] {
+        let attributes = format!("filename \"{}\"\n zero_copy_read {zero_copy}", disk.display());
+        let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &attributes) else { continue };
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
         host.clear_unit_attentions(0).unwrap();
@@ -141,7 +141,9 @@ fn read_and_write_allocate_nothing() {
             reactor.ask(Request::MeasureLatency(measured));
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];
-            let name = |what| format!("{choice:?} {what} of {blocks} blocks, measured: {measured}");
+            let name = |what| {
+                format!("{choice:?} {what} of {blocks} blocks, measured: {measured}, zero_copy_read {zero_copy}")
+            };
             measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
             measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
         }

@@ -11,6 +11,7 @@ use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
 use crate::latency::Stage;
+use crate::luns::is_there;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -34,12 +35,22 @@ impl Engine {
             return Err(NoSlot);
         }
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
+        if slot == NONE
+            && let Some(entry) = new.lun.number().and_then(|n| session.map.get(n)).copied()
+            && is_there(&self.devices, entry.device)
+        {
+            // The first command to this LUN: it has no nexus yet.
+            return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
+        }
         let mut nexus = self.nexuses.at_mut(slot);
         let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
         let command = Command::renew(place, new, parsed);
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         session.commands += 1;
         let mut full = false;
         if let Some(nexus) = &mut nexus {
@@ -87,7 +98,7 @@ impl Engine {
 
     /// The pool has answered.
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
-        let Some(mut command) = self.command_mut(id) else {
+        let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
@@ -97,21 +108,16 @@ impl Engine {
         if let Some(sg) = sg {
             command.sg.assign(sg);
         }
-        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
-            if command.is_aborted() {
-                return self.finish_aborted(id, fx);
-            }
-            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
-                self.enter_stage(id, Stage::DataWait);
-            }
-            let Some(measured) = self.command_mut(id) else { return };
-            command = measured;
-        }
-        if sg.is_none() {
+        if command.is_aborted() {
+            self.finish_aborted(id, fx);
+        } else if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
+            if command.marks.contains(CommandMarks::MEASURED) {
+                self.enter_stage(id, Stage::DataWait);
+            }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
             self.enter_task_set(id, fx);

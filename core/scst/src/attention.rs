@@ -1,7 +1,5 @@
 //! Unit attention conditions of one I_T_L nexus (SAM-5 5.14).
 
-use std::collections::VecDeque;
-
 use scst_scsi::{Asc, SenseData, SenseKey};
 
 /// Most conditions that wait for one nexus. Over it, the nexus gets one POWER ON condition instead, which tells the
@@ -17,42 +15,58 @@ pub(crate) const COMMANDS_CLEARED: Asc = Asc(0x2f00);
 /// REPORTED LUNS DATA HAS CHANGED.
 pub(crate) const REPORTED_LUNS_CHANGED: Asc = Asc(0x3f0e);
 
-/// What waits to be told, most urgent first. Allocates nothing until there is something.
-#[derive(Debug, Default)]
+/// What waits to be told, most urgent first. There is one for each nexus, so it is small and allocates nothing.
+#[derive(Debug)]
 pub(crate) struct AttentionQueue {
-    pending: VecDeque<Asc>,
+    pending: [Asc; MAX_PENDING],
+    len: u8,
+}
+
+impl Default for AttentionQueue {
+    fn default() -> Self {
+        Self { pending: [POWER_ON; MAX_PENDING], len: 0 }
+    }
 }
 
 impl AttentionQueue {
     /// Establishes a condition. The same one is not queued twice; resets and nexus loss go first.
     pub(crate) fn establish(&mut self, asc: Asc) {
-        if self.pending.contains(&asc) {
+        let len = usize::from(self.len);
+        if self.pending[..len].contains(&asc) {
             return;
         }
-        if self.pending.len() == MAX_PENDING {
-            self.pending.clear();
-            self.pending.push_back(POWER_ON);
+        if len == MAX_PENDING {
+            self.pending[0] = POWER_ON;
+            self.len = 1;
             return;
         }
-        if is_reset(asc) {
-            self.pending.push_front(asc);
-        } else {
-            self.pending.push_back(asc);
-        }
+        let at = if is_reset(asc) { 0 } else { len };
+        self.pending.copy_within(at..len, at + 1);
+        self.pending[at] = asc;
+        self.len += 1;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.len == 0
     }
 
     /// Clears and returns the most urgent condition.
     pub(crate) fn take(&mut self) -> Option<Asc> {
-        self.pending.pop_front()
+        let first = *self.pending[..usize::from(self.len)].first()?;
+        self.remove(0);
+        Some(first)
     }
 
     /// Clears one condition wherever it stands.
     pub(crate) fn clear(&mut self, asc: Asc) {
-        self.pending.retain(|a| *a != asc);
+        if let Some(at) = self.pending[..usize::from(self.len)].iter().position(|a| *a == asc) {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.pending.copy_within(at + 1..usize::from(self.len), at);
+        self.len -= 1;
     }
 }
 

@@ -214,12 +214,10 @@ impl Engine {
         let commands = match scope {
             BarrierScope::Abort { by } => self.abort_device(device, by, fx),
             _ if executing == 0 => Vec::new(),
-            BarrierScope::Device => {
-                self.commands_where(|c| c.device == Some(device) && c.state == CommandState::Executing)
-            }
+            BarrierScope::Device => self.commands_where(|c| c.device == Some(device) && c.is_executing()),
             BarrierScope::Range { lba, blocks } => self.commands_where(|c| {
                 c.device == Some(device)
-                    && c.state == CommandState::Executing
+                    && c.is_executing()
                     && c.parsed.flags.contains(CommandFlags::MEDIUM_ACCESS)
                     && c.overlaps(lba, blocks)
             }),

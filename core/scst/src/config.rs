@@ -38,6 +38,12 @@ impl LunMap {
         Self { entries }
     }
 
+    /// The row of a LUN number.
+    pub fn get(&self, lun: u32) -> Option<&LunEntry> {
+        let at = self.entries.binary_search_by_key(&lun, |e| e.lun).ok()?;
+        self.entries.get(at)
+    }
+
     /// The rows in order of LUN number.
     pub fn entries(&self) -> &[LunEntry] {
         &self.entries
@@ -179,5 +185,6 @@ mod tests {
         let row = |lun, device| LunEntry { lun, device: DeviceId(device), read_only: false };
         let map = LunMap::new([row(5, 1), row(0, 2), row(5, 3), row(MAX_LUN + 1, 4)]);
         assert_eq!(map.entries(), [row(0, 2), row(5, 3)]);
+        assert_eq!((map.get(5), map.get(4)), (Some(&row(5, 3)), None));
     }
 }

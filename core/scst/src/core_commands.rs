@@ -8,7 +8,6 @@ use scst_scsi::{Cdb, CommandFlags, DataDirection, Lun, SenseData, SenseKey};
 use crate::Nanos;
 use crate::attention::{REPORTED_LUNS_CHANGED, attention_sense};
 use crate::buffer::{Memory, SgList};
-use crate::command::NONE;
 use crate::engine::{Effects, Engine, no_lun};
 use crate::event::{DeviceUpdate, ReservationChange};
 use crate::handler::{Outcome, Parsed};
@@ -156,10 +155,10 @@ impl Engine {
         let Some(found) = self.sessions.get(session.index, session.generation) else { return 0 };
         let method = self.target(found.target).map_or(LunAddressMethod::Peripheral, |t| t.addressing);
         // Select report 01h asks for well known logical units only, and there are none.
-        let luns = found.by_lun.iter().enumerate().filter(|(_, slot)| select != 1 && **slot != NONE);
+        let luns = found.map.entries().iter().filter(|e| select != 1 && self.device(e.device).is_some());
         let mut at = 8;
-        for (number, _) in luns {
-            let lun = Lun::encode(number as u32, method).unwrap_or_default();
+        for entry in luns {
+            let lun = Lun::encode(entry.lun, method).unwrap_or_default();
             if at < allocation {
                 let room = (allocation - at).min(8) as usize;
                 mem.copy_in(sg, at, &lun.0[..room]);

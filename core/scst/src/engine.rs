@@ -79,7 +79,7 @@ pub(crate) struct Device {
     pub(crate) barriers: Vec<ActiveBarrier>,
     /// Commands kept by them, oldest first.
     pub(crate) blocked: VecDeque<CmdId>,
-    /// Commands in state `Executing`.
+    /// Commands in state `Executing`, or answered with mapped data that have not been sent.
     pub(crate) executing: u32,
     /// Barriers wait in this queue when this engine is the device's home.
     pub(crate) home: HomeQueue,
@@ -236,20 +236,27 @@ impl Engine {
         let session = Session {
             target: request.target,
             initiator: request.initiator.to_string(),
-            map: Arc::default(),
+            map,
             by_lun: Vec::new(),
             commands: 0,
             ended: 0,
             bytes: 0,
             closing: false,
+            takes_mapped: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
-        let id = SessionId { index, generation };
         if let Some(latency) = &mut self.latency {
             latency.sessions.add(index);
         }
-        self.apply_map(id, map);
-        Ok(id)
+        Ok(SessionId { index, generation })
+    }
+
+    /// Says whether the driver takes page-cached data of a file for data-in in this session: it must not look at them,
+    /// only have the kernel send them. At first it does not.
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
+            found.takes_mapped = takes;
+        }
     }
 
     /// The deadline after which `handle_timeout` has something to do.
@@ -276,9 +283,12 @@ impl Engine {
 
     /// The device behind a LUN field of a session, for its handler to parse the CDB.
     pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
-        let session = self.sessions.get(session.index, session.generation)?;
-        let nexus = session.nexus(lun.number()?);
-        Some(self.nexuses.at(nexus)?.device)
+        let number = lun.number()?;
+        let slot = self.sessions.get(session.index, session.generation)?.nexus(number);
+        match self.nexuses.at(slot) {
+            Some(nexus) => Some(nexus.device),
+            None => self.unmet(session, number).map(|entry| entry.device),
+        }
     }
 
     /// State of a command, if it is still there.
@@ -320,6 +330,8 @@ impl Engine {
             sg: &command.sg,
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
+            // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
+            takes_mapped: session.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,

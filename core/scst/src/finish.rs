@@ -4,12 +4,13 @@ use scst_scsi::{ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::attention::COMMANDS_CLEARED;
-use crate::buffer::SgList;
+use crate::buffer::{Extent, SgList};
 use crate::command::{CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::event::{DeviceUpdate, Effect};
 use crate::handler::{Outcome, SideEffects};
 use crate::ids::{CmdId, SessionId};
+use crate::latency::Stage;
 
 impl Engine {
     /// Whoever executed the command is done with it.
@@ -18,6 +19,12 @@ impl Engine {
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
         if command.state != CommandState::Executing {
             return;
+        }
+        if command.marks.contains(CommandMarks::MAPPED) {
+            if !command.is_aborted() {
+                return self.complete(id, outcome, fx);
+            }
+            command.marks.remove(CommandMarks::MAPPED);
         }
         let device = command.device.and_then(|d| self.devices.get_mut(d.0 as usize)).and_then(Option::as_mut);
         if let Some(device) = device {
@@ -34,6 +41,40 @@ impl Engine {
         } else {
             self.complete(id, outcome, fx);
         }
+    }
+
+    fn no_longer_executing(&mut self, id: CmdId) {
+        let device = self.command(id).and_then(|c| c.device);
+        if let Some(found) = device.and_then(|d| self.device_mut(d)) {
+            found.executing -= 1;
+        }
+    }
+
+    /// A READ is complete with page-cached data instead of a buffer. They are read when they are sent, so everything
+    /// that must not show in them (what is ordered behind it, who must be alone) waits for that.
+    pub fn executed_mapped(&mut self, now: Nanos, id: CmdId, pages: Extent, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
+        let mut sg = SgList::default();
+        sg.push(pages);
+        let buffer = std::mem::replace(&mut command.sg, sg);
+        command.marks |= CommandMarks::MAPPED;
+        if !buffer.is_empty() {
+            fx.release(&buffer);
+        }
+        self.now = now;
+        self.executed(id, &Outcome::good(pages.len), fx);
+        self.settle(fx);
+    }
+
+    /// Mapped data have been sent, or will not be.
+    fn mapped_sent(&mut self, id: CmdId, fx: &mut Effects) {
+        self.no_longer_executing(id);
+        if let Some(command) = self.command_mut(id) {
+            command.marks.remove(CommandMarks::MAPPED);
+        }
+        self.leave_task_set(id, fx);
+        self.no_longer_awaited(id, fx);
     }
 
     fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
@@ -62,6 +103,12 @@ impl Engine {
         let Some(command) = self.command_mut(id) else { return };
         command.outcome = *outcome;
         command.state = CommandState::Responding;
+        if command.marks.contains(CommandMarks::MAPPED) {
+            // The rest follows in `mapped_sent`.
+            self.enter_stage(id, Stage::TransmitWait);
+            fx.push_back(Effect::Respond { cmd: id });
+            return;
+        }
         let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
         self.leave_task_set(id, fx);
         fx.push_back(Effect::Respond { cmd: id });
@@ -78,7 +125,11 @@ impl Engine {
     /// The response is gone, or cannot go any more.
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
-        if command.marks.contains(CommandMarks::MEASURED) {
+        let marks = command.marks;
+        if marks.contains(CommandMarks::MAPPED) {
+            self.mapped_sent(id, fx);
+        }
+        if marks.contains(CommandMarks::MEASURED) {
             self.count_latency(id);
         }
         self.free(id, fx);

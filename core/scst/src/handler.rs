@@ -4,7 +4,7 @@ use scst_scsi::opcode::SupportedTmfs;
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
-use crate::buffer::{BufferSource, SgList};
+use crate::buffer::{BufferSource, Extent, SgList};
 use crate::ids::{CmdId, NexusId};
 use crate::io::{IoCompletion, IoQueue};
 
@@ -51,6 +51,8 @@ pub struct ExecCommand<'a> {
     pub nexus: NexusId,
     /// The LUN is read-only for this nexus (WP bit of MODE SENSE).
     pub read_only: bool,
+    /// The target driver takes [`Execution::Mapped`] from this session.
+    pub takes_mapped: bool,
     /// Some nexus of the logical unit prevents medium removal.
     pub removal_prevented: bool,
     /// Relative target port identifier of the port it came through.
@@ -130,6 +132,10 @@ impl Outcome {
 pub enum Execution {
     /// The command is complete.
     Done(Outcome),
+    /// The command is complete with GOOD, and its data-in are not in its buffer but here: page-cached data of a file,
+    /// as they are when they are sent (see [`IoQueue::cached_pages`]). Only from `execute`, and only when the command's
+    /// `takes_mapped` says so. The mid-level lets nothing that has to come after the command begin before they are sent.
+    Mapped(Extent),
     /// At least one operation is in flight; `io_completed` will be called.
     Pending,
 }

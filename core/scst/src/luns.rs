@@ -4,11 +4,16 @@ use std::sync::Arc;
 
 use crate::attention::{POWER_ON, REPORTED_LUNS_CHANGED, attention_sense};
 use crate::command::NONE;
-use crate::config::{LunMap, TargetConfig};
-use crate::engine::{Effects, Engine};
+use crate::config::{LunEntry, LunMap, TargetConfig};
+use crate::engine::{Device, Effects, Engine};
 use crate::event::{DeviceUpdate, Effect, ReservationChange};
-use crate::ids::{SessionId, TargetId};
+use crate::ids::{DeviceId, SessionId, TargetId};
 use crate::nexus::Nexus;
+
+/// Whether a device takes new nexuses.
+pub(crate) fn is_there(devices: &[Option<Device>], id: DeviceId) -> bool {
+    devices.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|d| !d.removing)
+}
 
 impl Engine {
     /// A target is new or has changed. Sessions keep going; those whose LUNs change are told.
@@ -68,33 +73,61 @@ impl Engine {
         fx.push_back(Effect::AsyncEvent { session, sense: Box::new(attention_sense(REPORTED_LUNS_CHANGED)) });
     }
 
-    /// Makes a session see a map; returns nexuses that are in it no more. A LUN that shows another device than before
-    /// is a new nexus.
-    pub(crate) fn apply_map(&mut self, id: SessionId, map: Arc<LunMap>) -> Vec<u32> {
+    /// Makes a live session see another map; returns nexuses that are in it no more. A LUN that shows another device
+    /// than before is a new nexus; one that is as before and that nobody has used stays without one.
+    fn apply_map(&mut self, id: SessionId, map: Arc<LunMap>) -> Vec<u32> {
         let Some(session) = self.sessions.get_mut(id.index, id.generation) else { return Vec::new() };
-        let size = map.entries().last().map_or(0, |e| e.lun as usize + 1);
-        let mut old = std::mem::replace(&mut session.by_lun, vec![NONE; size]);
+        let mut old = std::mem::take(&mut session.by_lun);
+        let old_map = std::mem::replace(&mut session.map, Arc::clone(&map));
         for entry in map.entries() {
-            let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else {
-                continue;
-            };
             let before = old.get(entry.lun as usize).copied().unwrap_or(NONE);
-            let keeps = self.nexuses.at_mut(before).filter(|n| n.device == entry.device);
-            let slot = if let Some(nexus) = keeps {
+            if let Some(nexus) = self.nexuses.at_mut(before).filter(|n| n.device == entry.device) {
                 nexus.read_only = entry.read_only;
                 old[entry.lun as usize] = NONE;
-                before
-            } else {
-                let mut nexus = Nexus::new(id, entry.lun, entry.device, entry.read_only);
-                nexus.attentions.establish(POWER_ON);
-                let Some((slot, _)) = self.nexuses.insert(nexus) else { break };
-                device.nexuses.push(slot);
-                slot
-            };
-            session.by_lun[entry.lun as usize] = slot;
+                self.enter(id, entry.lun, before);
+            } else if before != NONE || old_map.get(entry.lun).is_none_or(|e| e.device != entry.device) {
+                self.meet(id, entry);
+            }
         }
-        session.map = map;
         old.into_iter().filter(|s| *s != NONE).collect()
+    }
+
+    /// The LUN of a live session that has no nexus yet, if its device is there.
+    pub(crate) fn unmet(&self, session: SessionId, lun: u32) -> Option<LunEntry> {
+        let session = self.sessions.get(session.index, session.generation)?;
+        let entry = session.map.get(lun)?;
+        (session.nexus(lun) == NONE && is_there(&self.devices, entry.device)).then_some(*entry)
+    }
+
+    /// Makes the nexus of a LUN that is used for the first time. What has happened to the unit since the session began
+    /// is covered by POWER ON (SAM-5 5.14.2). False when a limit is reached or the device is not there.
+    pub(crate) fn meet(&mut self, id: SessionId, entry: &LunEntry) -> bool {
+        let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else { return false };
+        let mut nexus = Nexus::new(id, entry.lun, entry.device, entry.read_only);
+        nexus.attentions.establish(POWER_ON);
+        let Some((slot, _)) = self.nexuses.insert(nexus) else { return false };
+        device.nexuses.push(slot);
+        self.enter(id, entry.lun, slot);
+        true
+    }
+
+    /// The same for all LUNs of a session, before something that is about all of them.
+    pub(crate) fn meet_all(&mut self, id: SessionId) {
+        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return };
+        for entry in map.entries() {
+            if let Some(entry) = self.unmet(id, entry.lun) {
+                self.meet(id, &entry);
+            }
+        }
+    }
+
+    fn enter(&mut self, id: SessionId, lun: u32, slot: u32) {
+        let Some(session) = self.sessions.get_mut(id.index, id.generation) else { return };
+        let at = lun as usize;
+        if session.by_lun.len() <= at {
+            session.by_lun.resize(at + 1, NONE);
+        }
+        session.by_lun[at] = slot;
     }
 
     /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).

@@ -14,7 +14,8 @@ pub(crate) struct Session {
     pub(crate) initiator: String,
     /// The LUN map in force.
     pub(crate) map: Arc<LunMap>,
-    /// Nexus slot by LUN number, [`NONE`] where there is no LUN.
+    /// Nexus slot by LUN number, [`NONE`] where there is no LUN, or none that the initiator has used: a nexus is made
+    /// with its first command, so that many LUNs cost a session nothing.
     pub(crate) by_lun: Vec<u32>,
     /// Commands that have a slot.
     pub(crate) commands: u32,
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) bytes: u64,
     /// It is going away.
     pub(crate) closing: bool,
+    /// The driver takes [`Execution::Mapped`](crate::handler::Execution::Mapped).
+    pub(crate) takes_mapped: bool,
 }
 
 impl Session {

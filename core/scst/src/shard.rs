@@ -124,6 +124,11 @@ impl Shard {
         self.engine.session_up(now, request)
     }
 
+    /// Says whether the driver takes [`Execution::Mapped`] in a session; see [`Engine::set_takes_mapped`].
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        self.engine.set_takes_mapped(session, takes);
+    }
+
     /// A session ends: its commands are aborted silently. [`TargetDriver::session_closed`] follows; until then the
     /// driver still reports data and responses of its commands.
     pub fn session_down(&mut self, now: Nanos, session: SessionId) {
@@ -259,20 +264,9 @@ impl Shard {
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         if self.engine.measures_latency() {
-            return self.run_measured(cx, driver);
+            self.engine.read_clock();
         }
         while let Some(effect) = self.next_effect(cx) {
-            self.carry_out(effect, cx, driver);
-        }
-    }
-
-    /// The same, and writes down when a device gets a command.
-    fn run_measured(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        self.engine.read_clock();
-        while let Some(effect) = self.next_effect(cx) {
-            if let Effect::Execute { cmd } = effect {
-                self.engine.hand_over(cmd);
-            }
             self.carry_out(effect, cx, driver);
         }
     }
@@ -345,6 +339,9 @@ impl Shard {
     }
 
     fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>) {
+        if self.engine.measures_latency() {
+            self.engine.hand_over(cmd);
+        }
         let Some(exec) = self.engine.exec_command(cmd) else { return };
         let device = self.engine.device_of(cmd);
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
@@ -358,8 +355,10 @@ impl Shard {
     }
 
     fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
-        if let Execution::Done(outcome) = execution {
-            self.engine.executed_at(now, cmd, &outcome, &mut self.effects);
+        match execution {
+            Execution::Done(outcome) => self.engine.executed_at(now, cmd, &outcome, &mut self.effects),
+            Execution::Mapped(pages) => self.engine.executed_mapped(now, cmd, pages, &mut self.effects),
+            Execution::Pending => {}
         }
     }
 

@@ -11,10 +11,7 @@ use crate::engine::{Effects, Engine};
 use crate::ids::CmdId;
 use crate::latency::Stage;
 
-/// What keeps a command from joining, or has to be written down when it does; one test for both.
-const JOINED_OR_MEASURED: CommandMarks =
-    CommandMarks::IN_TASK_SET.union(CommandMarks::UNDELIVERED).union(CommandMarks::MEASURED);
-/// The same for its way into the task set.
+/// What keeps a command from its place in the order, or has to be written down; one test for all.
 const HELD_UP_OR_MEASURED: CommandMarks =
     CommandMarks::ABORTED.union(CommandMarks::UNDELIVERED).union(CommandMarks::MEASURED);
 
@@ -40,13 +37,8 @@ impl Engine {
     /// Gives a command its place in the order of its nexus.
     pub(crate) fn join_task_set(&mut self, id: CmdId) {
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
-        if command.marks.intersects(JOINED_OR_MEASURED) {
-            if let Some(latency) = self.latency.as_mut().filter(|_| command.marks.contains(CommandMarks::MEASURED)) {
-                latency.arrived(id, self.now);
-            }
-            if command.marks.intersects(CommandMarks::IN_TASK_SET | CommandMarks::UNDELIVERED) {
-                return;
-            }
+        if command.marks.intersects(CommandMarks::IN_TASK_SET | CommandMarks::UNDELIVERED) {
+            return;
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
         if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref())

@@ -12,7 +12,7 @@ use scst_core::Nanos;
 use scst_core::engine::Limits;
 use scst_core::ids::ReactorId;
 use scst_handler_vdisk::{OpenShard, ShardLink, Vdisk, VdiskConfig};
-use scst_mem::{BufferPool, PoolConfig};
+use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::backend::{Backend, FileRegistry, Waker};
 use scst_reactor::mailbox::Undelivered;
 use scst_reactor::sim::{SimBackend, SimDisk, SimRng, SimWorld};
@@ -181,6 +181,12 @@ impl Daemon {
                 huge_pages: false,
                 zero_fill: false,
                 poison: true,
+                // Hardly anything is kept: what is given back too early shows.
+                cache: CacheConfig {
+                    low_watermark: 0,
+                    high_watermark: 1 << 20,
+                    purge_interval: Nanos::from_millis(100),
+                },
             });
             let backend = world.backend(Arc::clone(pool.arenas()));
             let (at, waker) = (backend.number(), backend.waker());

@@ -63,7 +63,7 @@ impl Backing {
             return Err(Failure::Away(io::Error::new(io::ErrorKind::UnexpectedEof, short)));
         }
         let reactors = open_for_reactors(&file, config);
-        Ok(Self { open: OpenFile { file: Arc::new(file), reactors, block_device, alignment }, bytes })
+        Ok(Self { open: OpenFile { file: Arc::new(file), reactors, block_device, pages: None, alignment }, bytes })
     }
 
     /// What the system knows of the storage.

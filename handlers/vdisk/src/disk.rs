@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::backing::{self, Backing, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
 use crate::direct::Alignment;
+use crate::mapped;
 use crate::queue::Facts;
 use crate::shard::{DiskShard, LinkedFile};
 use crate::shared::{Medium, Shared};
@@ -96,7 +97,13 @@ impl ShardLink {
         if old.generation == generation {
             return;
         }
-        let file = self.shared.file().map(|open| files.register_file(open.for_shard(self.shard), open.block_device));
+        let file = self.shared.file().map(|open| {
+            let file = files.register_file(open.for_shard(self.shard), open.block_device);
+            if let Some(pages) = &open.pages {
+                files.share_pages(file, pages);
+            }
+            file
+        });
         self.file.set(LinkedFile { file, generation });
         if let Some(old) = old.file {
             files.unregister_file(old);
@@ -145,7 +152,7 @@ impl Vdisk {
         let shared = Shared::new(disk, medium(&config));
         if let Some(backing) = backing {
             shared.set_bytes(backing.bytes);
-            shared.install(Some(backing.open));
+            shared.install(Some(mapped::open_file(backing, &config)));
         }
         Ok(Self { config, shared: Arc::new(shared) })
     }
@@ -253,7 +260,7 @@ impl Vdisk {
         })?;
         let was_open = self.shared.file().is_some();
         let capacity_changed = self.shared.set_bytes(backing.bytes);
-        self.shared.install(Some(backing.open));
+        self.shared.install(Some(mapped::open_file(backing, &self.config)));
         let attention = match was_open {
             // What was cached and not flushed may have gone with the old file, as in a power loss.
             true => Asc::DEVICE_INTERNAL_RESET,
@@ -308,7 +315,7 @@ impl Vdisk {
 }
 
 fn medium(config: &VdiskConfig) -> Medium {
-    Medium::File { direct: config.is_direct() }
+    Medium::File { direct: config.is_direct(), mapped: config.zero_copy_read }
 }
 
 /// What kind of storage a disk is described for.

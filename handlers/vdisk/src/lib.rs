@@ -24,6 +24,7 @@ mod counters;
 mod direct;
 mod disk;
 mod fault;
+mod mapped;
 mod null;
 mod plan;
 mod queue;

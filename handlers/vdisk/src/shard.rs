@@ -17,6 +17,7 @@ use scst_scsi::{Cdb, DataDirection, DeviceType, ScsiStatus, SenseData};
 use crate::answer;
 use crate::counters::Counters;
 use crate::fault::{self, Doing};
+use crate::mapped;
 use crate::null;
 use crate::plan::{self, Bytes, Clear, Plan, ScanWith, Stage, Which};
 use crate::shared::{Medium, Shared};
@@ -191,6 +192,9 @@ impl DiskShard {
             Ok(file) => file,
             Err(sense) => return Execution::Done(Outcome::check(sense)),
         };
+        if !write && let Some(pages) = mapped::pages(&self.shared, cmd, bytes, file, cx.io) {
+            return Execution::Mapped(pages);
+        }
         let (offset, len, sg) = (bytes.offset, bytes.len as u32, cmd.sg);
         if write && !durable {
             self.shared.write_cached();

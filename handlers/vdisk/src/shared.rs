@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scst_cmdset::{DiskParameters, DiskState, Geometry, ModePages, ModeValues};
 use scst_core::handler::ControlSettings;
+use scst_mem::FilePages;
 
 use crate::counters::Counters;
 use crate::direct::Alignment;
@@ -17,6 +18,8 @@ pub(crate) enum Medium {
     File {
         /// Past the page cache (O_DIRECT): transfers have to be aligned.
         direct: bool,
+        /// Large READs are answered with the page cache itself.
+        mapped: bool,
     },
     /// Nothing.
     Null {
@@ -34,6 +37,8 @@ pub(crate) struct OpenFile {
     /// to whoever asks first: with a shared one, a flush on another reactor would hear that all is well.
     pub(crate) reactors: Vec<Arc<File>>,
     pub(crate) block_device: bool,
+    /// Its page-cached data, for READs that are answered with them.
+    pub(crate) pages: Option<Arc<FilePages>>,
     /// What O_DIRECT asks for.
     pub(crate) alignment: Alignment,
 }
@@ -169,7 +174,7 @@ impl Shared {
 
     /// Whether transfers go past the page cache.
     pub(crate) fn is_direct(&self) -> bool {
-        self.medium == Medium::File { direct: true }
+        matches!(self.medium, Medium::File { direct: true, .. })
     }
 
     /// The number of a new shard.

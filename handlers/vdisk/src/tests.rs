@@ -4,6 +4,7 @@ mod cache;
 mod control;
 mod direct;
 mod faults;
+mod mapped;
 mod medium;
 mod moving;
 mod provisioning;

@@ -137,6 +137,12 @@ pub const VDISK_FILEIO: Table = &[
             "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk.",
         ),
         rule("o_direct", BOOL, "0", "Opens the file with O_DIRECT, past the page cache."),
+        rule(
+            "zero_copy_read",
+            BOOL,
+            "0",
+            "READs of 32 KiB and more whose data are in the page cache are sent from there, without a copy into a buffer.",
+        ),
         rule("thin_provisioned", BOOL, "0", "Offers UNMAP and WRITE SAME with UNMAP; the file gets holes."),
         no_effect("async", BOOL, "1", "all file I/O is asynchronous"),
         only_default("active", BOOL, "1", "remove the DEVICE to close its file"),

@@ -90,8 +90,10 @@ pub struct Session {
     pub(crate) tasks: TaskTable,
     exp_cmd_sn: u32,
     max_cmd_sn: u32,
-    /// Requests received early, by CmdSN modulo its length (a power of two).
+    /// Requests received early, by CmdSN modulo its length; empty until there is one.
     held: Vec<Option<Held>>,
+    /// The length that it has then, a power of two, less one.
+    held_mask: usize,
     held_bytes: usize,
     immediate_tasks: usize,
 }
@@ -105,7 +107,8 @@ impl Session {
             tasks: TaskTable::new(window as usize + MAX_IMMEDIATE_TASKS),
             exp_cmd_sn: cmd_sn,
             max_cmd_sn: cmd_sn.wrapping_add(window - 1),
-            held: (0..(window as usize).next_power_of_two()).map(|_| None).collect(),
+            held: Vec::new(),
+            held_mask: (window as usize).next_power_of_two() - 1,
             held_bytes: 0,
             immediate_tasks: 0,
             parameters,
@@ -161,7 +164,7 @@ impl Session {
             Order::Ignore
         } else if ahead == 0 {
             Order::Next
-        } else if self.held[self.held_at(cmd_sn)].is_some() {
+        } else if self.held.get(self.held_at(cmd_sn)).is_some_and(Option::is_some) {
             Order::Ignore
         } else {
             Order::Early
@@ -169,7 +172,23 @@ impl Session {
     }
 
     fn held_at(&self, cmd_sn: u32) -> usize {
-        cmd_sn as usize & (self.held.len() - 1)
+        cmd_sn as usize & self.held_mask
+    }
+
+    fn put_held(&mut self, cmd_sn: u32, request: Held) {
+        if self.held.is_empty() {
+            self.held.resize_with(self.held_mask + 1, || None);
+        }
+        let at = self.held_at(cmd_sn);
+        self.held[at] = Some(request);
+    }
+
+    /// Gives the memory of tables back that hold nothing now. Worth it when the session rests; they grow again.
+    pub fn shrink(&mut self) {
+        self.tasks.shrink();
+        if self.held.iter().all(Option::is_none) {
+            self.held = Vec::new();
+        }
     }
 
     /// The request with ExpCmdSN is there.
@@ -185,15 +204,14 @@ impl Session {
             }
             self.held_bytes += pdu.1.len();
         }
-        let at = self.held_at(cmd_sn);
-        self.held[at] = Some(request);
+        self.put_held(cmd_sn, request);
         true
     }
 
     /// The next request in order, if it came early; ExpCmdSN moves past it.
     pub(crate) fn take_next(&mut self) -> Option<Held> {
         let at = self.held_at(self.exp_cmd_sn);
-        let held = self.held[at].take()?;
+        let held = self.held.get_mut(at)?.take()?;
         if let Held::Pdu(pdu) = &held {
             self.held_bytes -= pdu.1.len();
         }
@@ -225,7 +243,7 @@ impl Session {
     pub(crate) fn end_task(&mut self, handle: TaskHandle) -> Option<Ended> {
         let task = self.tasks.remove(handle)?;
         let at = self.held_at(task.cmd_sn);
-        if !task.immediate && matches!(self.held[at], Some(Held::Task(held)) if held == handle) {
+        if !task.immediate && matches!(self.held.get(at), Some(Some(Held::Task(held))) if *held == handle) {
             self.held[at] = Some(Held::Gone);
         } else {
             self.release(task.immediate);
@@ -242,8 +260,7 @@ impl Session {
                 true
             }
             Order::Early => {
-                let at = self.held_at(cmd_sn);
-                self.held[at] = Some(Held::Gone);
+                self.put_held(cmd_sn, Held::Gone);
                 false
             }
             Order::Ignore => false,

@@ -1,4 +1,6 @@
-//! The task table of a session: fixed slots, found by handle or by initiator task tag.
+//! The task table of a session: slots, found by handle or by initiator task tag.
+//!
+//! It grows to what the session needs, up to a limit, and gives everything back when asked to while it is empty.
 
 use scst_scsi::{Asc, Lun, SenseData, SenseKey};
 
@@ -143,26 +145,65 @@ impl Default for Slot {
     }
 }
 
-/// The slots, and an index of tags by open addressing that never grows.
+/// The slots, and an index of tags by open addressing that is never more than half full.
 #[derive(Debug)]
 pub(crate) struct TaskTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Slot number plus one, or 0.
+    /// Slot number plus one, or 0. Never empty.
     index: Vec<u32>,
+    limit: usize,
+    /// Where new slots begin to count: no handle from before [`TaskTable::shrink`] is valid again.
+    generation: u32,
 }
 
+/// Slots of a session that has begun to send commands.
+const FIRST_SLOTS: usize = 8;
 /// Most slots: target transfer tags have 12 bits for one.
 pub(crate) const MAX_SLOTS: usize = 4095;
 
 impl TaskTable {
-    pub(crate) fn new(slots: usize) -> Self {
-        let slots = slots.min(MAX_SLOTS);
-        Self {
-            slots: (0..slots).map(|_| Slot::default()).collect(),
-            free: (0..slots as u32).rev().collect(),
-            index: vec![0; (slots * 2).next_power_of_two()],
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), index: vec![0], limit: limit.min(MAX_SLOTS), generation: 0 }
+    }
+
+    /// Twice as many slots, up to the limit; one of the new ones.
+    #[cold]
+    fn grow(&mut self) -> Option<u32> {
+        let old = self.slots.len();
+        let new = (old * 2).max(FIRST_SLOTS).min(self.limit);
+        if new == old {
+            return None;
         }
+        let generation = self.generation;
+        self.slots.reserve_exact(new - old);
+        self.slots.extend((old..new).map(|_| Slot { generation, ..Slot::default() }));
+        self.free.reserve_exact(new);
+        self.free.extend((old as u32..new as u32).rev());
+        self.index = vec![0; (new * 2).next_power_of_two()];
+        for slot in 0..old {
+            if let Some(task) = &self.slots[slot].task {
+                self.enter(task.itt, slot as u32);
+            }
+        }
+        self.free.pop()
+    }
+
+    /// Gives the memory of an empty table back.
+    pub(crate) fn shrink(&mut self) {
+        if self.len() == 0 && !self.slots.is_empty() {
+            let newest = self.slots.iter().map(|slot| slot.generation).max().unwrap_or(0);
+            *self = Self { generation: newest, ..Self::new(self.limit) };
+        }
+    }
+
+    /// Makes a slot known under its tag.
+    fn enter(&mut self, itt: u32, slot: u32) {
+        let mut at = self.home(itt);
+        while self.index[at] != 0 {
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        self.index[at] = slot + 1;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -182,12 +223,11 @@ impl TaskTable {
     /// None when all slots are taken; the tag must not be in the table.
     #[inline]
     pub(crate) fn insert(&mut self, task: Task) -> Option<TaskHandle> {
-        let slot = self.free.pop()?;
-        let mut at = self.home(task.itt);
-        while self.index[at] != 0 {
-            at = (at + 1) & (self.index.len() - 1);
-        }
-        self.index[at] = slot + 1;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.grow()?,
+        };
+        self.enter(task.itt, slot);
         let entry = &mut self.slots[slot as usize];
         entry.task = Some(task);
         Some(TaskHandle { index: slot, generation: entry.generation })
@@ -277,6 +317,26 @@ mod tests {
         table.insert(task(3)).unwrap();
         assert!(table.insert(task(4)).is_none());
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn an_empty_table_gives_its_memory_back_and_old_handles_stay_stale() {
+        let mut table = TaskTable::new(48);
+        assert_eq!((table.slots.capacity(), table.index.len()), (0, 1));
+        let handles: Vec<_> = (0..20).map(|itt| table.insert(task(itt)).unwrap()).collect();
+        assert_eq!((table.slots.len(), table.index.len()), (32, 64));
+        for itt in 0..20 {
+            assert_eq!(table.find(itt), Some(handles[itt as usize]), "found after growing");
+        }
+        for &handle in &handles {
+            table.shrink();
+            assert_eq!(table.remove(handle).map(|t| t.itt), Some(handle.index));
+        }
+        table.shrink();
+        assert_eq!((table.slots.capacity(), table.free.capacity(), table.index.len()), (0, 0, 1));
+        let new = table.insert(task(5)).unwrap();
+        assert!(handles.iter().all(|old| *old != new && table.get(*old).is_none()));
+        assert!((1..48).all(|itt| table.insert(task(100 + itt)).is_some()) && table.insert(task(99)).is_none());
     }
 
     proptest! {

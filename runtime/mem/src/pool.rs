@@ -4,10 +4,12 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use scst_core::Nanos;
 use scst_core::buffer::{BufferSource, Extent, MAX_TRANSFER_BYTES, Memory, SgList};
 
 use crate::arena::{Arenas, MAX_ARENAS};
 use crate::buddy::{Buddy, CLASSES, PAGE_BYTES, TOP_PAGES};
+use purge::Purge;
 
 /// Largest class: the longest single extent.
 pub const MAX_CLASS_BYTES: u32 = PAGE_BYTES * TOP_PAGES;
@@ -30,6 +32,25 @@ pub struct PoolConfig {
     pub zero_fill: bool,
     /// Overwrite buffers when they come back, so that late use shows. Costs time.
     pub poison: bool,
+    /// What is cached, and for how long.
+    pub cache: CacheConfig,
+}
+
+/// How much free memory stays with the pool. Memory in use is never touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheConfig {
+    /// So many free bytes stay, however long nobody needs them.
+    pub low_watermark: u64,
+    /// Free bytes above this are given back soon (at the next look, an eighth of the interval), needed or not.
+    pub high_watermark: u64,
+    /// Free bytes that were not needed for so long are given back down to the low watermark. 0: never.
+    pub purge_interval: Nanos,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { low_watermark: 8 << 20, high_watermark: 128 << 20, purge_interval: Nanos::from_secs(60) }
+    }
 }
 
 impl Default for PoolConfig {
@@ -40,6 +61,7 @@ impl Default for PoolConfig {
             huge_pages: true,
             zero_fill: false,
             poison: cfg!(debug_assertions),
+            cache: CacheConfig::default(),
         }
     }
 }
@@ -51,12 +73,16 @@ pub struct ClassStatistics {
     pub bytes: u32,
     /// Extents asked for.
     pub total: u64,
-    /// Of these, taken ready-made from the free list of the class.
+    /// Of these, taken ready-made from the free list of the class; the others had to be split off, merged or mapped.
     pub hits: u64,
+    /// Times that two free blocks of this class became one of the next.
+    pub merged: u64,
     /// In use now.
     pub in_use: u32,
     /// Free now.
     pub free: u32,
+    /// Of these, with memory behind them.
+    pub cached: u32,
 }
 
 /// A pool in numbers.
@@ -66,6 +92,8 @@ pub struct PoolStatistics {
     pub total: u64,
     /// Of these, taken ready-made from a free list.
     pub hits: u64,
+    /// Buffers asked for that need several extents, because they are longer than the largest class.
+    pub big: u64,
     /// Requests refused because the budget was used up.
     pub refused: u64,
     /// Bytes handed out, rounded up to classes.
@@ -76,6 +104,16 @@ pub struct PoolStatistics {
     pub mapped: u64,
     /// Bytes that may be mapped.
     pub budget: u64,
+    /// Bytes with memory behind them, in use or cached, at most.
+    pub resident: u64,
+    /// Bytes given back to the system.
+    pub purged: u64,
+    /// Purges that were begun because of the high watermark.
+    pub over_high_watermark: u64,
+    /// Steps of a purge that the system refused.
+    pub purge_failures: u64,
+    /// What is cached, and for how long.
+    pub cache: CacheConfig,
     /// By size class, smallest first.
     pub classes: [ClassStatistics; CLASSES],
 }
@@ -87,6 +125,7 @@ pub struct BufferPool {
     config: PoolConfig,
     arena_pages: u32,
     stats: PoolStatistics,
+    purge: Purge,
 }
 
 impl std::fmt::Debug for BufferPool {
@@ -103,6 +142,7 @@ impl BufferPool {
         config.arena_bytes = config.arena_bytes.clamp(MAX_CLASS_BYTES, 1 << 30).next_multiple_of(MAX_CLASS_BYTES);
         let stats = PoolStatistics {
             budget: config.budget,
+            cache: config.cache,
             classes: std::array::from_fn(|o| ClassStatistics { bytes: PAGE_BYTES << o, ..Default::default() }),
             ..Default::default()
         };
@@ -113,6 +153,7 @@ impl BufferPool {
             config,
             arena_pages: config.arena_bytes / PAGE_BYTES,
             stats,
+            purge: Purge::default(),
         }
     }
 
@@ -124,9 +165,12 @@ impl BufferPool {
     /// Counters.
     pub fn statistics(&self) -> PoolStatistics {
         let mut stats = self.stats;
-        for (class, free) in stats.classes.iter_mut().zip(self.buddy.free_counts()) {
-            class.free = free;
+        let ((free, cached), merged) = (self.buddy.free_counts(), self.buddy.merged());
+        for (order, class) in stats.classes.iter_mut().enumerate() {
+            (class.free, class.cached, class.merged) = (free[order], cached[order], merged[order]);
         }
+        stats.peak = stats.peak.max(self.purge.peak);
+        stats.resident = self.resident();
         stats
     }
 
@@ -138,6 +182,7 @@ impl BufferPool {
             self.stats.refused += 1;
             return None;
         }
+        self.stats.big += u64::from(bytes > MAX_CLASS_BYTES);
         while sg.bytes() < bytes {
             let len = (bytes - sg.bytes()).min(MAX_CLASS_BYTES);
             let Some(extent) = self.allocate_extent(len) else {
@@ -167,7 +212,7 @@ impl BufferPool {
         class.in_use += 1;
         self.stats.total += 1;
         self.stats.in_use += u64::from(class.bytes);
-        self.stats.peak = self.stats.peak.max(self.stats.in_use);
+        self.purge.peak = self.purge.peak.max(self.stats.in_use);
         let whole = Extent {
             arena: page / self.arena_pages,
             len: class.bytes,
@@ -179,17 +224,18 @@ impl BufferPool {
         Some(whole.slice(0, len))
     }
 
-    /// Nothing ready: split a larger block, merge free ones, or map an arena, in this order.
+    /// Nothing ready: take a cold block, split a larger one, merge free ones, or map an arena, in this order.
     fn take_larger(&mut self, order: usize) -> Option<u32> {
+        self.purge.watch();
         if let Some(page) = self.buddy.split(order) {
             return Some(page);
         }
         self.buddy.merge_all();
-        if let Some(page) = self.buddy.pop(order).or_else(|| self.buddy.split(order)) {
+        if let Some(page) = self.buddy.split(order) {
             return Some(page);
         }
         self.grow()?;
-        self.buddy.pop(order).or_else(|| self.buddy.split(order))
+        self.buddy.split(order)
     }
 
     fn grow(&mut self) -> Option<()> {
@@ -204,13 +250,17 @@ impl BufferPool {
         Some(())
     }
 
-    /// Gives a buffer back, whole as it was allocated.
+    /// Gives a buffer back, whole as it was allocated; or what was lent of a file.
     ///
     /// # Panics
     /// When the buffer is not in use: released twice, or never allocated here.
     pub fn release(&mut self, sg: &SgList) {
         for &extent in sg.extents() {
-            self.release_extent(extent);
+            if Arenas::is_mapped_file(extent) {
+                self.arenas.take_back(extent);
+            } else {
+                self.release_extent(extent);
+            }
         }
     }
 
@@ -229,12 +279,13 @@ impl BufferPool {
         self.buddy.release(page);
     }
 
-    /// Address of an extent, for scatter lists given to the kernel.
+    /// Address of an extent.
     ///
     /// # Panics
-    /// When the extent is not within its arena.
+    /// When the extent is not within its arena. The pages of a file have no address here: to touch them could be the end
+    /// of the process.
     pub fn as_ptr(&self, extent: Extent) -> NonNull<u8> {
-        self.arenas.resolve(extent).expect("extent lies within its arena")
+        self.arenas.resolve_own(extent).expect("extent lies within its arena")
     }
 
     /// The bytes of an extent. Not for memory that an operation in flight may write.
@@ -331,5 +382,8 @@ impl BufferSource for BufferPool {
     }
 }
 
+mod purge;
+#[cfg(test)]
+mod purge_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::io::{FileId, IoCompletion, IoQueue};
 use scst_core::latency::Clock;
-use scst_mem::BufferPool;
+use scst_mem::{BufferPool, FilePages};
 
 /// A socket (connection or listener) of one back-end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -61,6 +61,11 @@ pub trait FileRegistry {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId;
     /// Forgets a file. Operations in flight keep it open until they end.
     fn unregister_file(&mut self, file: FileId);
+    /// Lets page-cached data of a file be lent ([`IoQueue::cached_pages`]) until it is unregistered. A back-end without
+    /// such a thing goes on reading them.
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        let _ = (file, pages);
+    }
 }
 
 /// Everything a reactor can do.

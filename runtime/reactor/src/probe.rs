@@ -10,7 +10,7 @@ use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
 use scst_core::latency::Clock;
-use scst_mem::BufferPool;
+use scst_mem::{BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
 use crate::config::{BackendChoice, ReactorConfig};
@@ -79,11 +79,17 @@ impl IoQueue for AnyBackend {
     fn cancel(&mut self, cmd: CmdId) {
         each!(self, b => b.cancel(cmd));
     }
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        each!(self, b => b.cached_pages(file, offset, len))
+    }
 }
 
 impl FileRegistry for AnyBackend {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
         each!(self, b => b.register_file(file, block_device))
+    }
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        each!(self, b => b.share_pages(file, pages));
     }
     fn unregister_file(&mut self, file: FileId) {
         each!(self, b => b.unregister_file(file));

@@ -309,6 +309,8 @@ pub(crate) struct Output {
     pub(crate) length: u32,
     /// Commands whose last byte is in it.
     pub(crate) commands: Vec<CmdId>,
+    /// `buffer` is the one that resting connections share.
+    pub(crate) borrowed: bool,
     /// Close when all that is queued is sent. Nothing is received meanwhile.
     pub(crate) close_after: Option<Why>,
 }
@@ -328,6 +330,10 @@ pub(crate) struct Connection {
     pub(crate) output: Output,
     /// In the list of connections that `flush` looks at.
     pub(crate) dirty: bool,
+    /// It keeps only what it needs.
+    pub(crate) resting: bool,
+    /// The next CmdSN at the last look.
+    pub(crate) seen: Option<u32>,
     /// The earliest timer that is set.
     pub(crate) armed: Option<Nanos>,
     /// When patience with an aborted command's data ends.

@@ -41,6 +41,7 @@ mod message;
 mod portal;
 mod receive;
 mod registry;
+mod rest;
 mod session;
 mod slab;
 mod target;

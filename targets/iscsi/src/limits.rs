@@ -2,7 +2,7 @@
 
 use scst_core::Nanos;
 
-/// Connections of one reactor, of any state. A connection is about 1 KiB plus what its session needs.
+/// Connections of one reactor, of any state. An idle one is about 7 KiB, its session included.
 pub const MAX_CONNECTIONS: usize = 8192;
 /// Connections of one reactor that have not reached the full-feature phase. When a newcomer finds this many, the oldest
 /// of them is closed: a flood of silent connections cannot keep an initiator out, it only pushes itself out.
@@ -32,9 +32,11 @@ pub const LEND_MIN: u32 = 512;
 pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;
 /// Receives in a row that would have fitted the small read-ahead before a connection goes back to it.
 pub const SMALL_RECEIVES: u32 = 64;
-/// Headers, sense data and texts of one send: 170 PDUs. Kept for the life of the connection, so that a pool that is
-/// used up by commands can always be drained by sending.
+/// Headers, sense data and texts of one send: 170 PDUs. Kept as long as the connection has commands, so that a
+/// pool that is used up by commands can always be drained by sending; one that rests gets it when it sends.
 pub const SEND_HEADER_BYTES: u32 = 8 << 10;
+/// A connection without a command for so long, and at most twice that, gives back what it keeps only to be fast.
+pub const REST_AFTER: Nanos = Nanos::from_secs(10);
 /// Payload bytes that one send takes at most; keeps one connection from owning the link for long.
 pub const SEND_PAYLOAD_BYTES: u32 = 4 << 20;
 /// A payload with at least this many bytes missing is received straight into the command's buffer; a smaller rest is

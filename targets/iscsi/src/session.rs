@@ -62,9 +62,11 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// A table that does not allocate for the first `ready` tasks.
-    pub(crate) fn new(ready: usize) -> Self {
-        Self { slots: Vec::with_capacity(ready) }
+    /// Gives the memory of an empty table back.
+    pub(crate) fn shrink(&mut self) {
+        if self.len() == 0 {
+            self.slots = Vec::new();
+        }
     }
 
     pub(crate) fn insert(&mut self, handle: TaskHandle, cmd: Option<CmdId>) {
@@ -141,20 +143,21 @@ mod tests {
 
     #[test]
     fn a_stale_handle_finds_no_task() {
-        let mut tasks = Tasks::new(2);
+        let mut tasks = Tasks::default();
         let old = TaskHandle { index: 3, generation: 1 };
         let new = TaskHandle { index: 3, generation: 2 };
         tasks.insert(old, None);
         assert!(tasks.remove(new).is_none());
         assert!(tasks.remove(old).is_some());
         tasks.insert(new, None);
-        assert!(tasks.get(old).is_none());
+        tasks.shrink();
+        assert!(tasks.get(old).is_none() && tasks.get(new).is_some());
         assert_eq!(tasks.len(), 1);
     }
 
     #[test]
     fn only_tasks_that_wait_for_the_socket_are_taken_at_its_end() {
-        let mut tasks = Tasks::new(4);
+        let mut tasks = Tasks::default();
         let states = [TaskState::Given, TaskState::Responding, TaskState::Fetching, TaskState::Stopping];
         for (index, state) in states.into_iter().enumerate() {
             let handle = TaskHandle { index: index as u32, generation: 0 };

@@ -53,6 +53,17 @@ impl<T> Slab<T> {
         self.entries.get_mut(slot.index as usize).filter(|e| e.generation == slot.generation)?.value.as_mut()
     }
 
+    /// The name of what is at an index.
+    pub(crate) fn name(&self, index: u32) -> Option<Slot> {
+        let entry = self.entries.get(index as usize)?;
+        entry.value.is_some().then_some(Slot { index, generation: entry.generation })
+    }
+
+    /// Indices that are or have been in use are below this.
+    pub(crate) fn slots_made(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
@@ -93,5 +104,7 @@ mod tests {
         assert_eq!((c.index, c.generation), (a.index, a.generation + 1));
         assert_eq!(slab.get_mut(a), None);
         assert_eq!(slab.slots(), [c, b]);
+        slab.remove(b);
+        assert_eq!((slab.name(0), slab.name(1), slab.name(2), slab.slots_made()), (Some(c), None, None, 2));
     }
 }

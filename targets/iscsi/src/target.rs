@@ -22,9 +22,10 @@ use crate::listener::Listener;
 use crate::login::Login;
 use crate::message::DriverMessage;
 use crate::registry::{ConnectionHandle, Registry, SessionKey};
+use crate::rest::Rest;
 use crate::session::{SessionInfo, SessionState, TaskState};
 use crate::slab::Slab;
-use crate::timers::{Timer, Timers};
+use crate::timers::{Timer, Timers, coarse};
 
 /// Fills a buffer with random bytes for one login; false when there are none (the login is refused then).
 pub type Entropy = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     /// Connections that `flush` looks at.
     pub(crate) dirty: Vec<Slot>,
     pub(crate) timers: Timers,
+    pub(crate) rest: Rest,
     /// Our session by the mid-level's slot.
     pub(crate) by_core: Vec<Option<Slot>>,
     /// Connections that have not proved who they are, oldest first.
@@ -112,6 +114,10 @@ impl Shared {
         if let Some(at) = connection.deadline()
             && connection.armed.is_none_or(|armed| at < armed)
         {
+            let at = coarse(self.now, at);
+            if connection.armed.is_some_and(|armed| armed <= at) {
+                return;
+            }
             connection.armed = Some(at);
             self.timers.set(at, Timer::Connection(connection.slot));
         }
@@ -155,6 +161,7 @@ impl IscsiTarget {
                 calls: VecDeque::with_capacity(64),
                 dirty: Vec::with_capacity(64),
                 timers: Timers::default(),
+                rest: Rest::default(),
                 by_core: Vec::new(),
                 pending: BTreeSet::new(),
                 next_order: 0,
@@ -208,6 +215,11 @@ impl IscsiTarget {
         self.make_calls(&mut env);
         while let Some(message) = self.shared.inbox.pop_front() {
             self.handle_message(message, &mut env);
+        }
+        for slot in self.shared.rest.take_starved() {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                self.shared.mark(connection);
+            }
         }
         let mut at = 0;
         while let Some(&slot) = self.shared.dirty.get(at) {
@@ -274,6 +286,7 @@ impl IscsiTarget {
             match timer {
                 Timer::Connection(slot) => self.connection_timeout(slot, at, now),
                 Timer::Listener(slot) => self.accept_again(slot, &mut env),
+                Timer::Rest => self.look_for_rest(&mut env),
             }
         }
     }
@@ -365,6 +378,8 @@ impl IscsiTarget {
             input: Input::new(buffer),
             output: Output::default(),
             dirty: false,
+            resting: false,
+            seen: None,
             armed: None,
             abort_deadline: None,
             drain_deadline: None,
@@ -373,6 +388,7 @@ impl IscsiTarget {
             self.shared.pending.insert((order, connection.slot));
             self.shared.mark(connection);
         }
+        self.start_looking(env.now);
     }
 
     /// Closes a socket that never becomes a connection. Nobody waits for the completion: the slot does not exist.
@@ -506,7 +522,7 @@ impl IscsiTarget {
         connection.input.direct = None;
         connection.output.in_flight = false;
         connection.input.release(env.pool);
-        env.pool.release(&std::mem::take(&mut connection.output.buffer));
+        shared.rest.closed(connection, env.pool);
         for cmd in connection.output.commands.drain(..) {
             env.shard.response_sent(env.now, cmd);
         }

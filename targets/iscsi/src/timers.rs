@@ -13,6 +13,19 @@ use crate::ids::Slot;
 pub(crate) enum Timer {
     Connection(Slot),
     Listener(Slot),
+    /// To look for connections that rest.
+    Rest,
+}
+
+/// The time to wake up for a deadline: later than it by at most a sixteenth of the time until then, so that deadlines of
+/// many connections (pings, above all) come up together and cost one turn. Less than a second is exact.
+pub(crate) fn coarse(now: Nanos, at: Nanos) -> Nanos {
+    let away = at.0.saturating_sub(now.0);
+    if away < Nanos::from_secs(1).0 {
+        return at;
+    }
+    let grain = 1 << (away.ilog2() - 4);
+    Nanos(at.0.checked_next_multiple_of(grain).unwrap_or(at.0))
 }
 
 /// All deadlines, earliest first.
@@ -44,6 +57,19 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn far_deadlines_come_up_together_and_near_ones_in_time() {
+        let now = Nanos::from_secs(1000);
+        let ping = |ms: u64| coarse(now, now.after(Nanos::from_millis(30_000 + ms)));
+        let late = ping(0).0 - now.after(Nanos::from_secs(30)).0;
+        assert!(late <= Nanos::from_secs(30).0 / 16, "{late}");
+        let distinct: std::collections::BTreeSet<Nanos> = (0..1000).map(ping).collect();
+        assert!(distinct.len() <= 2, "{distinct:?}");
+        let near = now.after(Nanos::from_millis(999));
+        assert_eq!(coarse(now, near), near);
+        assert_eq!((coarse(now, Nanos(5)), coarse(now, Nanos(u64::MAX))), (Nanos(5), Nanos(u64::MAX)));
+    }
 
     #[test]
     fn the_earliest_comes_first_and_only_when_due() {

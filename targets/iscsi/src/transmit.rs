@@ -93,6 +93,8 @@ impl IscsiTarget {
         if connection.output.buffer.is_empty() {
             match env.pool.allocate(SEND_HEADER_BYTES) {
                 Some(buffer) => connection.output.buffer = buffer,
+                None if connection.resting && shared.rest.lend(slot, &mut connection.output) => {}
+                None if connection.resting => return,
                 None => return connection.want_close(Why::NoMemory),
             }
         }
@@ -123,7 +125,7 @@ impl IscsiTarget {
             match env.backend.try_send(connection.socket, &segments, env.pool, token) {
                 Some(result) => {
                     env.shard.time_has_passed();
-                    finish_send(connection, result, env);
+                    finish_send(connection, shared, result, env);
                 }
                 None => {
                     protocol.sending(env.now.0, true);
@@ -150,18 +152,22 @@ impl IscsiTarget {
         if let Phase::Full(protocol) = &mut connection.phase {
             protocol.sending(env.now.0, false);
         }
-        finish_send(connection, result, env);
+        finish_send(connection, shared, result, env);
         shared.mark(connection);
     }
 }
 
 /// Nothing of what was sent is needed any more.
-fn finish_send<B: Backend>(connection: &mut Connection, result: i32, env: &mut Env<'_, B>) {
+fn finish_send<B: Backend>(connection: &mut Connection, shared: &mut Shared, result: i32, env: &mut Env<'_, B>) {
     if result < 0 || result.unsigned_abs() < connection.output.length {
         return connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
     }
+    let served = !connection.output.commands.is_empty();
     for cmd in connection.output.commands.drain(..) {
         env.shard.response_sent(env.now, cmd);
+    }
+    if connection.resting {
+        shared.rest.sent(connection, served, env.pool);
     }
 }
 

@@ -13,6 +13,7 @@ use scst_config::{Configuration, Device, difference};
 use scst_core::Nanos;
 use scst_core::ids::{DeviceId, ReactorId};
 
+use super::reactors::Asked;
 use super::snapshot::driver_is_enabled;
 use super::{Control, OpenDevice};
 use crate::disk::Disk;
@@ -22,6 +23,9 @@ use crate::reactor_loop::Request;
 const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two tries.
 const LISTEN_RETRY: Duration = Duration::from_millis(50);
+
+const ADD_DEVICE: &str = "add a device";
+const REMOVE_DEVICE: &str = "remove a device";
 
 /// What became of a difference.
 pub(super) struct Outcome {
@@ -39,10 +43,11 @@ impl Control {
         let mut outcome = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
         let mut touched = BTreeSet::new();
         let mut replaced = Vec::new();
+        let mut asked = Asked::default();
         let changes = difference(&self.applied, wanted);
         // A target waits for its devices; so the steps of each object come from the whole list, in phases.
         for change in &changes {
-            match self.device_step(change, &mut replaced) {
+            match self.device_step(change, &mut replaced, &mut asked) {
                 Ok(()) => {}
                 Err(error) => {
                     outcome.failed.push(format!("{change}: {error:#}"));
@@ -67,6 +72,7 @@ impl Control {
             }
             outcome.done.push(change.to_string());
         }
+        self.await_all(asked, ADD_DEVICE);
         touched.extend(self.numbers.displaced(&self.applied));
         self.settings(&mut outcome);
         for name in touched {
@@ -81,19 +87,21 @@ impl Control {
                 self.ask_all("remove a target", || Request::RemoveTarget(id));
             }
         }
+        let mut asked = Asked::default();
         for device in replaced {
-            self.retire(device);
+            self.retire(device, &mut asked);
         }
+        self.await_all(asked, REMOVE_DEVICE);
         outcome.listening = self.listen();
         outcome
     }
 
     /// Opens what must be opened. What a replaced or removed device leaves behind goes to `replaced`: its LUNs are
     /// still mapped until the targets have their new snapshots.
-    fn device_step(&mut self, change: &Change, replaced: &mut Vec<OpenDevice>) -> Result<()> {
+    fn device_step(&mut self, change: &Change, replaced: &mut Vec<OpenDevice>, asked: &mut Asked) -> Result<()> {
         match change {
             Change::AddDevice { name, device } | Change::ReplaceDevice { name, device, .. } => {
-                let opened = self.open(name, device)?;
+                let opened = self.open(name, device, asked)?;
                 replaced.extend(self.devices.insert(name.clone(), opened));
             }
             Change::SetGlobal { name: "poll_us", values } => {
@@ -107,19 +115,19 @@ impl Control {
     }
 
     /// Opens a device and makes it known to every reactor.
-    fn open(&mut self, name: &str, device: &Device) -> Result<OpenDevice> {
+    fn open(&mut self, name: &str, device: &Device, asked: &mut Asked) -> Result<OpenDevice> {
         let disk = Disk::open(name, device, &self.applied.globals, self.reactors.count())?;
         let id = self.numbers.device();
         let source = disk.source();
-        self.ask_all("add a device", || Request::AddDevice { id, device: Arc::clone(&source) });
+        self.ask_ahead(asked, ADD_DEVICE, || Request::AddDevice { id, device: Arc::clone(&source) });
         Ok(OpenDevice { id, disk })
     }
 
     /// A device that no target maps any more: it goes when its last command has ended.
-    fn retire(&mut self, device: OpenDevice) {
+    fn retire(&mut self, device: OpenDevice, asked: &mut Asked) {
         let id = device.id;
         self.leaving.insert(id, (device.disk, usize::from(self.reactors.count())));
-        self.ask_all("remove a device", || Request::RemoveDevice(id));
+        self.ask_ahead(asked, REMOVE_DEVICE, || Request::RemoveDevice(id));
     }
 
     /// Targets that map a device.

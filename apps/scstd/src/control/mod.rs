@@ -22,7 +22,7 @@ use scst_core::ids::{DeviceId, ReactorId};
 
 use crate::disk::Disk;
 use crate::notify;
-use crate::reactor_loop::{Report, ReportKind};
+use crate::reactor_loop::{Report, ReportKind, Request};
 use crate::reactors::Reactors;
 use crate::signals::Signal;
 use crate::statistics::Snapshot;
@@ -155,6 +155,7 @@ impl Control {
                 Some(Event::Signal(Signal::Stop)) => return self.stop(),
                 Some(Event::Signal(Signal::Reload)) => self.reload(),
                 Some(Event::Signal(Signal::Statistics)) => self.write_statistics(),
+                Some(Event::Signal(Signal::Purge)) => self.purge_buffers(),
                 Some(Event::Report(report)) => self.report(report),
                 None => {}
             }
@@ -193,6 +194,13 @@ impl Control {
             Err(RecvTimeoutError::Timeout) => None,
             // Every sender is gone: the signal thread and all reactors. There is nothing left to serve.
             Err(RecvTimeoutError::Disconnected) => Some(Event::Signal(Signal::Stop)),
+        }
+    }
+
+    /// SIGUSR2.
+    fn purge_buffers(&mut self) {
+        if self.ask_all("purge", || Request::PurgeBuffers) {
+            tracing::info!("free command buffers go back to the system");
         }
     }
 

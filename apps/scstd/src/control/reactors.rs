@@ -15,19 +15,41 @@ use crate::reactor_loop::{Inbound, Report, ReportKind, Request};
 /// Pause before a full mailbox is tried again.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
 
+/// Requests under way at once: they fit into a mailbox, so nobody has to wait for room.
+const PIPELINE: usize = 1024;
+
+/// Requests whose answers are awaited together: thousands of devices must not cost a round trip each.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    tickets: BTreeMap<u64, ReactorId>,
+}
+
 impl Control {
     /// Asks every reactor that runs and waits for the answers. False (and a line in the log) when one does not answer in
     /// time.
     pub(super) fn ask_all(&mut self, what: &str, request: impl Fn() -> Request) -> bool {
-        let reactors = self.running();
-        let mut tickets = BTreeMap::new();
-        for reactor in reactors {
+        let mut asked = Asked::default();
+        self.ask_ahead(&mut asked, what, request);
+        self.await_all(asked, what)
+    }
+
+    /// Asks every reactor that runs, and waits only when very many answers are owed. [`Control::await_all`] waits for
+    /// the rest. Requests reach a reactor in the order in which they were made.
+    pub(super) fn ask_ahead(&mut self, asked: &mut Asked, what: &str, request: impl Fn() -> Request) {
+        for reactor in self.running() {
             if let Some(ticket) = self.post(reactor, request()) {
-                tickets.insert(ticket, reactor);
+                asked.tickets.insert(ticket, reactor);
             } else {
                 tracing::error!(reactor = reactor.0, "a reactor cannot be asked: {what}");
             }
         }
+        if asked.tickets.len() >= PIPELINE {
+            self.await_all(std::mem::take(asked), what);
+        }
+    }
+
+    /// Waits for the answers. False (and a line in the log) when one does not come in time.
+    pub(super) fn await_all(&mut self, Asked { mut tickets }: Asked, what: &str) -> bool {
         let deadline = Instant::now() + ANSWER;
         let asked = tickets.len();
         let mut answered = 0;

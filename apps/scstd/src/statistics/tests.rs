@@ -30,6 +30,15 @@ fn unit(device: Option<u32>, stage: Stage, nanos: u64, times: u32) -> UnitLatenc
     UnitLatency { device: device.map(DeviceId), stages }
 }
 
+/// Two buffers of 8 KiB, one of them in use.
+fn buffers() -> Box<PoolStatistics> {
+    let mut pool = BufferPool::new(scst_mem::PoolConfig { budget: 4 << 20, huge_pages: false, ..Default::default() });
+    let one = pool.allocate(8192).unwrap();
+    pool.allocate(5000).unwrap();
+    pool.release(&one);
+    Box::new(pool.statistics())
+}
+
 #[test]
 fn parts_of_several_reactors_make_one_report() {
     let mut statistics = Statistics::default();
@@ -41,6 +50,7 @@ fn parts_of_several_reactors_make_one_report() {
         sessions: vec![measured],
         other_sessions: vec![reads(Stage::Total, &[1000])],
         units: vec![unit(None, Stage::Total, 1_000_000, 1), unit(Some(3), Stage::ExecWait, 2000, 90)],
+        buffers: Some(buffers()),
     };
     statistics.add(ReactorId(1), first);
     let other = Snapshot {
@@ -71,6 +81,22 @@ other - r4096 total 2 1.0 3.0 2.0 1.0 us 4.0 all
 device state count p50 p90 p99 p99.9 max unit part
 disk1 EXEC_WAIT 100 2.0 2.0 917.5 917.5 917.5 us device
 other total 1 1048.6 1048.6 1048.6 1048.6 1048.6 us all
+
+[sgv]
+reactor active_pages inactive_pages peak_pages limit_pages low_watermark_pages high_watermark_pages high_watermark_releases released_pages release_failures big_allocations failed_allocations
+1 2 2 4 1024 2048 32768 0 0 0 0 0
+
+[sgv_sizes]
+reactor size hit total merged active cached free
+1 4K 0 0 0 0 0 0
+1 8K 0 2 0 1 1 1
+1 16K 0 0 0 0 0 1
+1 32K 0 0 0 0 0 1
+1 64K 0 0 0 0 0 1
+1 128K 0 0 0 0 0 1
+1 256K 0 0 0 0 0 1
+1 512K 0 0 0 0 0 1
+1 1M 0 0 0 0 0 3
 ";
     assert_eq!(report(&statistics, "0.1", 17), expected);
 }

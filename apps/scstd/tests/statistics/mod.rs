@@ -54,7 +54,7 @@ fn measuring(disks: &Disks, state: &str, on: bool) -> (Scstd, String) {
 }
 
 /// Makes the daemon write a report and reads it.
-fn report(daemon: &mut Scstd, state: &Path) -> String {
+fn report(daemon: &Scstd, state: &Path) -> String {
     let file = state.join("statistics");
     drop(fs::remove_file(&file));
     daemon.signal("USR1").unwrap();
@@ -95,7 +95,7 @@ fn latencies_are_counted_for_every_command() {
     // When its answer is here, those of all before it have left.
     host.run(Command::flush(0)).unwrap();
     other.run(Command::flush(0)).unwrap();
-    let text = report(&mut daemon, state.path());
+    let text = report(&daemon, state.path());
     let (latency, histograms) = (section(&text, "latency"), section(&text, "histograms"));
     for (size, with_data) in [("r4096", false), ("w8192", true)] {
         let count = |stage| column(&latency, &[HOST, TARGET, size, stage], 4);
@@ -125,7 +125,7 @@ fn latencies_are_counted_for_every_command() {
     daemon.signal("HUP").unwrap();
     daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
     host.run(Command::read_blocks(0, 0, 8, 512)).unwrap();
-    let text = report(&mut daemon, state.path());
+    let text = report(&daemon, state.path());
     assert_eq!((section(&text, "latency").len(), section(&text, "histograms").len()), (1, 1), "{text}");
 }
 
@@ -136,7 +136,7 @@ fn a_reload_switches_measuring_on_under_load() {
     let (mut daemon, on) = measuring(&disks, state.path().to_str().unwrap(), false);
     let mut host = Initiator::connect(daemon.portal(), LoginConfig::normal(HOST, TARGET)).unwrap();
     host.clear_unit_attentions(0).unwrap();
-    let text = report(&mut daemon, state.path());
+    let text = report(&daemon, state.path());
     assert_eq!(section(&text, "latency").len(), 1, "{text}");
     daemon.write_config(&on).unwrap();
     daemon.signal("HUP").unwrap();
@@ -162,7 +162,7 @@ fn a_reload_switches_measuring_on_under_load() {
     }
     host.run(Command::flush(0)).unwrap();
     let elapsed = began.elapsed().as_micros() as f64;
-    let text = report(&mut daemon, state.path());
+    let text = report(&daemon, state.path());
     let rows = section(&text, "latency");
     let field = |value| column(&rows, &[HOST, TARGET, "r4096", "total"], value)[0];
     assert!((20..=sent).contains(&number(field(4))), "{text}");

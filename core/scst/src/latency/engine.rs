@@ -55,6 +55,7 @@ impl Engine {
     }
 
     /// The reactor itself has spent time: reads the clock.
+    #[cold]
     pub(crate) fn read_clock(&mut self) {
         if let Some(latency) = &mut self.latency {
             latency.read_clock();
@@ -62,6 +63,7 @@ impl Engine {
     }
 
     /// A command is handed to its device.
+    #[cold]
     pub(crate) fn hand_over(&mut self, id: CmdId) {
         if let Some(latency) = &mut self.latency
             && self.commands.get(id.index, id.generation).is_some_and(|c| c.marks.contains(CommandMarks::MEASURED))
@@ -71,6 +73,7 @@ impl Engine {
     }
 
     /// A measured command enters a stage.
+    #[cold]
     pub(crate) fn enter_stage(&mut self, id: CmdId, stage: Stage) {
         if let Some(latency) = &mut self.latency
             && self.commands.get(id.index, id.generation).is_some_and(|c| c.marks.contains(CommandMarks::MEASURED))
@@ -80,6 +83,7 @@ impl Engine {
     }
 
     /// The answer of a measured command has left.
+    #[cold]
     pub(crate) fn count_latency(&mut self, id: CmdId) {
         if let (Some(latency), Some(command)) = (&mut self.latency, self.commands.get(id.index, id.generation)) {
             let row = SizeRow::of(command.parsed.direction, command.parsed.length);

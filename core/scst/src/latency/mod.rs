@@ -1,7 +1,7 @@
 //! Where the time of commands goes (`measure_latency`): by session, size and stage, and by logical unit and stage.
 //!
-//! When it is off, a command pays for one test (in `response_sent`); all other places are reached through marks that
-//! are tested anyway. When it is on, every command that arrives is marked, carries a lap (arrival, the stage it is in,
+//! When it is off, a command pays for a test when it arrives, when its device gets it and when its answer has left, a write
+//! for one more; all other places are reached through marks that are tested anyway. When it is on, every command that arrives is marked, carries a lap (arrival, the stage it is in,
 //! what it has spent in each), and is counted when its answer has left: all of it or nothing, so commands in flight at
 //! a switch, and aborted ones, leave no half figures. Tables are made when the option is switched on, a session logs in
 //! or a device comes, never for a command.

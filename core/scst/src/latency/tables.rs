@@ -119,7 +119,8 @@ impl Latency {
         self.handed_over = false;
     }
 
-    /// A command has arrived, if that is not known yet. Slots beyond those of the beginning come with the slot itself.
+    /// A command has arrived. Slots beyond those of the beginning come with the slot itself.
+    #[cold]
     pub(crate) fn arrived(&mut self, id: CmdId, now: Nanos) {
         let slot = id.index as usize;
         if self.laps.len() <= slot {
@@ -130,8 +131,7 @@ impl Latency {
 
     /// A command enters a stage. `now` is what the engine was told last; the clock may have been read since.
     pub(crate) fn enter(&mut self, id: CmdId, stage: Stage, now: Nanos) {
-        self.arrived(id, now);
-        let Some(lap) = self.laps.get_mut(id.index as usize) else { return };
+        let Some(lap) = self.laps.get_mut(id.index as usize).filter(|lap| lap.is_of(id.generation)) else { return };
         if lap.worked_within(now) {
             self.read = self.clock.now();
             self.handed_over = false;

@@ -128,6 +128,8 @@ pub(crate) struct Medium {
     /// Commands are done at once.
     pub(crate) inline: bool,
     pub(crate) control: ControlSettings,
+    /// READs are answered with mapped data where that may be.
+    pub(crate) mapped: bool,
 }
 
 /// Opcodes of the fake device: 00 no data, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
@@ -159,10 +161,14 @@ impl HandlerShard for Handler {
             _ => Err(SenseData::invalid_opcode()),
         }
     }
-    fn execute(&mut self, cmd: ExecCommand<'_>, _: &mut ExecContext<'_>) -> Execution {
+    fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
         let mut medium = self.0.borrow_mut();
         if medium.inline {
             return Execution::Done(Outcome::good(cmd.sg.bytes()));
+        }
+        let mapped = medium.mapped && cmd.takes_mapped && cmd.cdb.opcode() == 0x28;
+        if mapped && let Some(lent) = cx.mem.allocate(cmd.sg.bytes()) {
+            return Execution::Mapped(lent.extents()[0]);
         }
         medium.executing.push((cmd.nexus.reactor, cmd.id));
         Execution::Pending

@@ -2,6 +2,7 @@
 
 mod common;
 mod latency;
+mod mapped;
 mod ordering;
 mod random;
 mod sharing;

@@ -98,6 +98,7 @@ impl History {
         let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
+        w.media[0].borrow_mut().mapped = random.chance(50);
         Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new(), steps: 0 }
     }
 
@@ -126,6 +127,7 @@ impl History {
     fn login(&mut self) {
         let node = self.random.below(self.w.nodes.len());
         let session = self.w.fresh_login(node, "iqn.x");
+        self.w.nodes[node].shard.set_takes_mapped(session, self.random.chance(80));
         self.sessions.push((node, session));
     }
 

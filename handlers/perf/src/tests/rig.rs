@@ -120,6 +120,7 @@ impl Rig {
             sg,
             nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
             read_only: self.read_only,
+            takes_mapped: false,
             removal_prevented: self.removal_prevented,
             relative_port: 1,
             target_name: "iqn.2024-01.test:t",

@@ -18,7 +18,6 @@ use scst_scsi::{Lun, ScsiStatus};
 
 use crate::event::RecvEvent;
 use crate::pdu::BasicHeaderSegment;
-use crate::session::Session;
 use receive::Incoming;
 use send::{Outgoing, SmallPdu};
 pub use text::MAX_SEND_TARGETS_LENGTH;
@@ -166,8 +165,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(parameters: ConnectionParameters, cid: u16, stat_sn: u32, session: &Session, now: u64) -> Self {
-        let tasks = session.parameters().queued_commands as usize + crate::session::MAX_IMMEDIATE_TASKS;
+    pub(crate) fn new(parameters: ConnectionParameters, cid: u16, stat_sn: u32, now: u64) -> Self {
         Self {
             cid,
             state: State::Open,
@@ -175,9 +173,9 @@ impl Connection {
             incoming: None,
             header: BasicHeaderSegment::default(),
             gathered: Vec::new(),
-            events: VecDeque::with_capacity(tasks),
-            // A task has at most a response or an item for R2Ts in the queue.
-            outgoing: VecDeque::with_capacity(tasks + MAX_SMALL_PDUS),
+            // Both grow to what the session needs: an event per PDU, for a task a response or an item for R2Ts.
+            events: VecDeque::new(),
+            outgoing: VecDeque::new(),
             small_pdus: 0,
             small_bytes: 0,
             partial: None,
@@ -196,6 +194,19 @@ impl Connection {
     /// What was negotiated.
     pub fn parameters(&self) -> &ConnectionParameters {
         &self.parameters
+    }
+
+    /// Gives the memory of queues back that are empty now. Worth it when the connection rests; they grow again.
+    pub fn shrink(&mut self) {
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        if self.outgoing.is_empty() {
+            self.outgoing = VecDeque::new();
+        }
+        if self.gathered.is_empty() {
+            self.gathered = Vec::new();
+        }
     }
 
     /// The connection is over: `poll_input` has nothing but the rest of its events, and may be called even while a

@@ -421,7 +421,7 @@ impl LoginConnection {
         };
         let cid = identity.cid;
         let session = Session::new(identity, SessionParameters::new(&values, window), self.tsih, request.cmd_sn);
-        let connection = Connection::new(connection, cid, self.stat_sn, &session, now);
+        let connection = Connection::new(connection, cid, self.stat_sn, now);
         Some((connection, session))
     }
 }

@@ -3,7 +3,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn small(budget: u64) -> BufferPool {
-    BufferPool::new(PoolConfig { budget, arena_bytes: 2 << 20, huge_pages: false, zero_fill: false, poison: true })
+    BufferPool::new(PoolConfig {
+        budget,
+        arena_bytes: 2 << 20,
+        huge_pages: false,
+        zero_fill: false,
+        poison: true,
+        cache: CacheConfig::default(),
+    })
 }
 
 #[test]
@@ -45,7 +52,10 @@ fn a_second_request_of_the_same_size_is_a_hit() {
     assert_eq!(pool.allocate(5000).unwrap().extents()[0].offset, first.extents()[0].offset);
     let stats = pool.statistics();
     assert_eq!((stats.total, stats.hits), (2, 1));
-    assert_eq!(stats.classes[1], ClassStatistics { bytes: 8192, total: 2, hits: 1, in_use: 1, free: 1 });
+    assert_eq!(
+        stats.classes[1],
+        ClassStatistics { bytes: 8192, total: 2, hits: 1, in_use: 1, free: 1, cached: 0, merged: 0 }
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
 use scst_core::latency::Clock;
-use scst_mem::{Arenas, BufferPool};
+use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
 use crate::config::ReactorConfig;
@@ -213,6 +213,10 @@ impl IoQueue for Posix {
     fn cancel(&mut self, cmd: CmdId) {
         self.pool.cancel(|key| self.ops.get(key).is_some_and(|token| token.cmd == cmd));
     }
+
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        self.files.get(file.0)?.cached_pages(offset, len, &self.arenas)
+    }
 }
 
 impl FileRegistry for Posix {
@@ -224,7 +228,15 @@ impl FileRegistry for Posix {
     }
 
     fn unregister_file(&mut self, file: FileId) {
-        self.files.remove(file.0);
+        if let Some(mut entry) = self.files.remove(file.0) {
+            entry.withdraw_pages(&self.arenas);
+        }
+    }
+
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        if let Some(entry) = self.files.get_mut(file.0) {
+            entry.share_pages(pages, &self.arenas);
+        }
     }
 }
 

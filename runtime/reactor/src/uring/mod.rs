@@ -26,7 +26,7 @@ use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
 use scst_core::latency::Clock;
-use scst_mem::{Arenas, BufferPool};
+use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
 use crate::clock;
@@ -340,6 +340,10 @@ impl IoQueue for Uring {
     fn cancel(&mut self, cmd: CmdId) {
         self.cancel_storage(cmd);
     }
+
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        self.files.get(file.0)?.0.cached_pages(offset, len, &self.arenas)
+    }
 }
 
 impl FileRegistry for Uring {
@@ -356,10 +360,16 @@ impl FileRegistry for Uring {
     }
 
     fn unregister_file(&mut self, file: FileId) {
-        if let Some((entry, in_flight)) = self.files.remove(file.0)
-            && in_flight > 0
-        {
+        let Some((mut entry, in_flight)) = self.files.remove(file.0) else { return };
+        entry.withdraw_pages(&self.arenas);
+        if in_flight > 0 {
             self.retired.push((file.0, entry.file, in_flight));
+        }
+    }
+
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        if let Some((entry, _)) = self.files.get_mut(file.0) {
+            entry.share_pages(pages, &self.arenas);
         }
     }
 }

@@ -2,10 +2,11 @@
 
 mod block;
 mod files;
+mod mapped;
 mod sockets;
 mod stage;
 
-use scst_mem::{BufferPool, PoolConfig};
+use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::ReactorConfig;
 use scst_reactor::posix::Posix;
 use scst_reactor::sim::{SimConfig, SimWorld};
@@ -20,6 +21,7 @@ fn pool() -> BufferPool {
         huge_pages: false,
         zero_fill: false,
         poison: true,
+        cache: CacheConfig::default(),
     })
 }
 
@@ -90,6 +92,8 @@ conformance! {
     files::above_the_depth_the_queue_is_full,
     files::a_file_stays_until_its_operations_end,
     files::an_unknown_file_and_a_wild_buffer_are_errors,
+    mapped::pages_are_sent_as_they_are_at_that_moment,
+    mapped::a_file_that_is_cut_under_a_send_breaks_only_that,
 }
 
 /// What only real back-ends have.

@@ -10,7 +10,7 @@ use scst_core::engine::{EngineConfig, Limits};
 use scst_core::event::Message;
 use scst_core::ids::{DeviceId, ReactorId, TargetId};
 use scst_core::shard::{Control, Outbox, RunContext, Shard};
-use scst_mem::{BufferPool, PoolConfig};
+use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_protocol_iscsi::params::TargetParameters;
 use scst_reactor::backend::{Backend, Completion, FileRegistry};
 use scst_reactor::sim::{PeerState, SimBackend, SimConfig, SimDisk, SimPeer, SimWorld};
@@ -122,6 +122,7 @@ impl World {
                     huge_pages: false,
                     zero_fill: false,
                     poison: true,
+                    cache: CacheConfig::default(),
                 });
                 let mut backend = sim.backend(Arc::clone(pool.arenas()));
                 let file = backend.register_file(disk.file(), false);
