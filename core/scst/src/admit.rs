@@ -9,7 +9,7 @@ use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
-use crate::ids::CmdId;
+use crate::ids::{CmdId, DeviceId};
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -26,6 +26,18 @@ impl Engine {
         parsed: Result<Parsed, SenseData>,
         fx: &mut Effects,
     ) -> Result<CmdId, NoSlot> {
+        self.arrive(now, new, |_| parsed, fx)
+    }
+
+    /// The same for who parses the CDB only when it is known for which device it is.
+    #[inline]
+    pub(crate) fn arrive(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parse: impl FnOnce(Option<DeviceId>) -> Result<Parsed, SenseData>,
+        fx: &mut Effects,
+    ) -> Result<CmdId, NoSlot> {
         self.now = now;
         let limits = &self.config.limits;
         let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
@@ -34,29 +46,37 @@ impl Engine {
         }
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
         let mut nexus = self.nexuses.at_mut(slot);
+        let device = nexus.as_ref().map(|n| n.device);
         let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
-        let command = Command::renew(place, new, parsed);
+        let command = Command::renew(place, new, parse(device));
         let alone = session.commands == 0;
         session.commands += 1;
-        let mut full = false;
+        let mut before = NONE;
         if let Some(nexus) = &mut nexus {
-            (command.nexus, command.device) = (slot, Some(nexus.device));
-            full = nexus.commands >= limits.commands_per_nexus;
+            (command.nexus, command.device) = (slot, device);
             nexus.commands += 1;
+            if nexus.commands > limits.commands_per_nexus {
+                self.respond_status(id, overload_status(alone), fx);
+                return Ok(id);
+            }
+            // Its place in the order is where it arrived, not where its buffer or its data are there.
+            if !new.held {
+                let device = self.devices.get(nexus.device.0 as usize).and_then(Option::as_ref);
+                before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
+            }
         }
-        if full {
-            self.respond_status(id, overload_status(alone), fx);
-            return Ok(id);
-        }
-        // Its place in the order is where it arrived, not where its buffer or its data are there.
         let bytes = buffer_bytes(command);
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
         if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
             session.bytes += u64::from(bytes);
             command.reserved = bytes;
         }
-        self.join_task_set(id);
+        if before != NONE
+            && let Some(before) = self.commands.at_mut(before)
+        {
+            before.next = index;
+        }
         if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
@@ -73,12 +93,14 @@ impl Engine {
     }
 
     /// The pool has answered.
-    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+    ///
+    /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
+    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
-            return;
+            return false;
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
         if let Some(sg) = sg {
@@ -93,8 +115,12 @@ impl Engine {
             command.state = CommandState::AwaitingData;
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
-            self.enter_task_set(id, fx);
+            if self.start_plain(id) {
+                return true;
+            }
+            self.enter_task_set_slowly(id, fx);
         }
+        false
     }
 
     /// The driver has fetched the data-out, or given up.

@@ -158,7 +158,11 @@ impl Engine {
                 // Without a slot the driver has to answer by itself; it asks through `receive` to learn that.
                 let _ = self.receive(now, command, parsed, fx);
             }
-            Event::Buffer { cmd, sg } => self.buffer(cmd, sg.as_ref(), fx),
+            Event::Buffer { cmd, sg } => {
+                if self.buffer(cmd, sg.as_ref(), fx) {
+                    fx.push_back(Effect::Execute { cmd });
+                }
+            }
             Event::Deliver { cmd } => self.deliver(cmd, fx),
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
             Event::Executed { cmd, outcome } => self.executed(cmd, &outcome, fx),
@@ -176,11 +180,12 @@ impl Engine {
         self.settle(fx);
     }
 
-    /// [`Event::Buffer`] without the event: these four come with every command.
-    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+    /// [`Event::Buffer`] without the event: these four come with every command. True: execute it now.
+    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         self.now = now;
-        self.buffer(cmd, sg, fx);
+        let execute = self.buffer(cmd, sg, fx);
         self.settle(fx);
+        execute
     }
 
     /// [`Event::DataReceived`].
@@ -261,13 +266,6 @@ impl Engine {
     /// All targets.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<TargetConfig>> {
         self.targets.iter().flatten()
-    }
-
-    /// The device behind a LUN field of a session, for its handler to parse the CDB.
-    pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
-        let session = self.sessions.get(session.index, session.generation)?;
-        let nexus = session.nexus(lun.number()?);
-        Some(self.nexuses.at(nexus)?.device)
     }
 
     /// State of a command, if it is still there.

@@ -16,9 +16,9 @@ const SOFTWARE_WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTEC
 
 impl Engine {
     /// Runs a command that nothing can keep from running, which is what nearly every command is: ordinary, alone
-    /// concerned with what it does, to a unit without reservation, barrier or attention. False: it takes the long way,
-    /// which would come to the same.
-    pub(crate) fn start_plain(&mut self, id: CmdId, fx: &mut Effects) -> bool {
+    /// concerned with what it does, to a unit without reservation, barrier or attention. True: the device handler is to
+    /// execute it. False: it takes the long way, which would come to the same.
+    pub(crate) fn start_plain(&mut self, id: CmdId) -> bool {
         use CommandFlags as Flags;
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         let Some(device) = command.device else { return false };
@@ -37,7 +37,6 @@ impl Engine {
         }
         command.state = CommandState::Executing;
         device.executing += 1;
-        fx.push_back(Effect::Execute { cmd: id });
         true
     }
 

@@ -147,12 +147,11 @@ impl Engine {
 
     /// Frees the slot and what hangs on it.
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.command(id) else { return };
+        let Some(command) = self.commands.retire(id.index, id.generation) else { return };
         if !command.sg.is_empty() {
             fx.release(&command.sg);
         }
         let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
-        self.commands.retire(id.index, id.generation);
         if nexus != NONE {
             self.nexus_lost_command(nexus, fx);
         }

@@ -129,14 +129,16 @@ impl Shard {
     /// # Errors
     /// [`NoSlot`]: the driver answers BUSY itself.
     pub fn command(&mut self, now: Nanos, new: &NewCommand) -> Result<CmdId, NoSlot> {
-        let parsed = match self.engine.resolve(new.session, new.lun) {
-            None => parse_without_lun(&new.cdb),
-            Some(device) => match parse_for_device(&new.cdb) {
-                Some(parsed) => parsed,
-                None => self.handler(device).map_or(Err(GONE), |h| h.parse(&new.cdb)),
-            },
+        let handlers = &mut self.handlers;
+        let parse = |device: Option<DeviceId>| {
+            let Some(device) = device else { return parse_without_lun(&new.cdb) };
+            if let Some(parsed) = parse_for_device(&new.cdb) {
+                return parsed;
+            }
+            let handler = handlers.get_mut(device.0 as usize).and_then(Option::as_mut);
+            handler.map_or(Err(GONE), |h| h.parse(&new.cdb))
         };
-        let id = self.engine.receive(now, new, parsed, &mut self.effects)?;
+        let id = self.engine.arrive(now, new, parse, &mut self.effects)?;
         self.engine.settle(&mut self.effects);
         Ok(id)
     }
@@ -251,7 +253,9 @@ impl Shard {
         match effect {
             Effect::Allocate { cmd, bytes } => {
                 let sg = cx.mem.allocate(bytes);
-                self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects);
+                if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
+                    self.execute(cmd, cx);
+                }
             }
             Effect::Execute { cmd } => self.execute(cmd, cx),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),

@@ -68,17 +68,19 @@ impl<T> Slab<T> {
 
     /// Takes a value out; its name is void from now on.
     pub(crate) fn remove(&mut self, index: u32, generation: u32) -> Option<T> {
-        self.retire(index, generation).then(|| self.slots[index as usize].value.take()).flatten()
+        self.retire(index, generation)?;
+        self.slots[index as usize].value.take()
     }
 
     /// Makes a name void and leaves the value for [`Slab::claim`] to reuse: for what is large and needs no drop.
+    /// Returns it for a last look.
     #[inline]
-    pub(crate) fn retire(&mut self, index: u32, generation: u32) -> bool {
-        let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.key == generation) else { return false };
+    pub(crate) fn retire(&mut self, index: u32, generation: u32) -> Option<&T> {
+        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.key == generation)?;
         slot.key = (generation + 1) & GENERATION_MASK | FREE;
         self.free.push(index);
         self.used -= 1;
-        true
+        slot.value.as_ref()
     }
 
     #[inline]
@@ -144,7 +146,7 @@ mod tests {
     fn a_retired_value_is_found_by_nobody_but_who_reuses_it() {
         let mut slab = Slab::new(1, 1);
         let (i, g) = slab.insert("a").unwrap();
-        assert!(slab.retire(i, g) && !slab.retire(i, g));
+        assert_eq!((slab.retire(i, g).copied(), slab.retire(i, g)), (Some("a"), None));
         assert_eq!((slab.get(i, g), slab.get(i, g + 1), slab.at(i), slab.name(i)), (None, None, None, None));
         assert_eq!((slab.iter().count(), slab.len()), (0, 0));
         let (i2, g2, value) = slab.claim().unwrap();

@@ -8,7 +8,9 @@ use scst_scsi::TaskAttribute;
 
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
+use crate::event::Effect;
 use crate::ids::CmdId;
+use crate::nexus::Nexus;
 
 /// What older commands of the task set mean for the ones behind them.
 #[derive(Default)]
@@ -28,6 +30,29 @@ impl Older {
     }
 }
 
+impl Nexus {
+    /// Puts a command behind all others; returns the slot of the one before it, whose `next` it has to be, or [`NONE`].
+    pub(crate) fn take_in(&mut self, command: &mut Command, index: u32, restricted_reordering: bool) -> u32 {
+        if restricted_reordering && command.attribute == TaskAttribute::Simple {
+            command.attribute = TaskAttribute::Ordered;
+        }
+        command.marks |= CommandMarks::IN_TASK_SET;
+        command.previous = self.newest;
+        command.next = NONE;
+        match command.attribute {
+            TaskAttribute::Ordered => self.ordered += 1,
+            TaskAttribute::HeadOfQueue => self.head_of_queue += 1,
+            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        }
+        self.in_task_set += 1;
+        let before = std::mem::replace(&mut self.newest, index);
+        if before == NONE {
+            self.oldest = index;
+        }
+        before
+    }
+}
+
 impl Engine {
     /// Gives a command its place in the order of its nexus.
     pub(crate) fn join_task_set(&mut self, id: CmdId) {
@@ -36,37 +61,25 @@ impl Engine {
             return;
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
-        if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref())
-            && device.control.restricted_reordering
-            && command.attribute == TaskAttribute::Simple
+        let device = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref());
+        let before = nexus.take_in(command, id.index, device.is_some_and(|d| d.control.restricted_reordering));
+        if before != NONE
+            && let Some(before) = self.commands.at_mut(before)
         {
-            command.attribute = TaskAttribute::Ordered;
-        }
-        command.marks |= CommandMarks::IN_TASK_SET;
-        command.previous = nexus.newest;
-        command.next = NONE;
-        match command.attribute {
-            TaskAttribute::Ordered => nexus.ordered += 1,
-            TaskAttribute::HeadOfQueue => nexus.head_of_queue += 1,
-            TaskAttribute::Simple | TaskAttribute::Aca => {}
-        }
-        nexus.in_task_set += 1;
-        let before = std::mem::replace(&mut nexus.newest, id.index);
-        if before == NONE {
-            nexus.oldest = id.index;
-        } else if let Some(before) = self.commands.at_mut(before) {
             before.next = id.index;
         }
     }
 
     /// A command is complete as far as the transport is concerned: it runs, or waits for its turn.
     pub(crate) fn enter_task_set(&mut self, id: CmdId, fx: &mut Effects) {
-        if !self.start_plain(id, fx) {
+        if self.start_plain(id) {
+            fx.push_back(Effect::Execute { cmd: id });
+        } else {
             self.enter_task_set_slowly(id, fx);
         }
     }
 
-    fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
+    pub(crate) fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         if command.is_aborted() {
             self.finish_aborted(id, fx);

@@ -384,7 +384,12 @@ impl HandlerShard for DiskShard {
     }
 
     fn parse(&mut self, cdb: &Cdb) -> Result<Parsed, SenseData> {
-        let parsed = scst_cmdset::parse(cdb, &self.shared.disk)?;
+        let disk = &self.shared.disk;
+        // The usual command without the detour over a typed one.
+        let parsed = match scst_cmdset::plain_transfer(cdb, disk) {
+            Some(parsed) => parsed,
+            None => scst_cmdset::parse(cdb, disk)?,
+        };
         Ok(Parsed {
             direction: parsed.direction,
             length: parsed.length,
