@@ -174,8 +174,9 @@ fn overload_status(alone: bool) -> ScsiStatus {
 }
 
 impl Command {
-    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there: what is large (the
-    /// buffer's list, the CDB) is written over in place, not built and copied.
+    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
+    /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
+    #[inline]
     fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
         let command = place.get_or_insert_with(|| Self::blank(new));
         command.state = CommandState::AwaitingBuffer;
@@ -184,10 +185,8 @@ impl Command {
         (command.nexus, command.device) = (NONE, None);
         command.driver_tag = new.driver_tag;
         command.expected = new.expected;
-        (command.previous, command.next) = (NONE, NONE);
         command.sg.clear();
         command.reserved = 0;
-        command.outcome = Outcome::good(0);
         command.cdb = new.cdb;
         match parsed {
             Ok(parsed) => {

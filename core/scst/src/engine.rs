@@ -289,17 +289,18 @@ impl Engine {
     }
 
     /// The device a command is for.
+    #[inline]
     pub fn device_of(&self, cmd: CmdId) -> Option<DeviceId> {
         self.command(cmd)?.device
     }
 
     /// A command as its device handler sees it.
+    #[inline]
     pub fn exec_command(&self, id: CmdId) -> Option<ExecCommand<'_>> {
         let command = self.command(id)?;
         let nexus = self.nexuses.at(command.nexus)?;
-        let session = self.sessions.get(command.session.index, command.session.generation)?;
         let (relative_port, target_name) =
-            self.target(session.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
+            self.target(nexus.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
         Some(ExecCommand {
             id,
             cdb: &command.cdb,
@@ -314,10 +315,12 @@ impl Engine {
     }
 
     /// The response of a command in state `Responding`.
+    #[inline]
     pub fn response(&self, id: CmdId) -> Option<Response<'_>> {
         let command = self.command(id)?;
-        let descriptor = command.device.and_then(|d| self.device(d)).is_some_and(|d| d.control.descriptor_sense);
         let outcome = &command.outcome;
+        let descriptor = outcome.sense.is_some()
+            && command.device.and_then(|d| self.device(d)).is_some_and(|d| d.control.descriptor_sense);
         let data_in = outcome.transferred.min(command.sg.bytes());
         Some(Response {
             cmd: id,

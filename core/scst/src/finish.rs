@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine};
 use crate::event::{DeviceUpdate, Effect};
 use crate::handler::{Outcome, SideEffects};
 use crate::ids::{CmdId, SessionId};
+use crate::task_set::Place;
 
 impl Engine {
     /// Whoever executed the command is done with it.
@@ -23,10 +24,21 @@ impl Engine {
         if let Some(device) = device {
             device.executing -= 1;
         }
-        let special = command.marks.intersects(CommandMarks::OWNS_BARRIER | CommandMarks::ABORTED);
-        if !special && outcome.effects.is_none() {
-            return self.complete(id, outcome, fx);
+        if command.marks != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
+            return self.executed_specially(id, outcome, fx);
         }
+        // `complete`, for what nobody waits for.
+        command.marks = CommandMarks::empty();
+        command.outcome = *outcome;
+        command.state = CommandState::Responding;
+        let place = Place::of(command);
+        self.close_gap(id.index, place, fx);
+        fx.push_back(Effect::Respond { cmd: id });
+    }
+
+    /// The end of a command that was aborted, is waited for, owns a barrier, or changes something.
+    #[cold]
+    fn executed_specially(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
         // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
         self.apply_side_effects(id, outcome.effects, fx);
         if self.command(id).is_some_and(|c| c.is_aborted()) {

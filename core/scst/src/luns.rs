@@ -85,7 +85,7 @@ impl Engine {
                 old[entry.lun as usize] = NONE;
                 before
             } else {
-                let mut nexus = Nexus::new(id, entry.lun, entry.device, entry.read_only);
+                let mut nexus = Nexus::new(id, session.target, entry.lun, entry.device, entry.read_only);
                 nexus.attentions.establish(POWER_ON);
                 let Some((slot, _)) = self.nexuses.insert(nexus) else { break };
                 device.nexuses.push(slot);

@@ -34,6 +34,8 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Nexus {
     pub(crate) session: SessionId,
+    /// That of the session.
+    pub(crate) target: TargetId,
     pub(crate) lun: u32,
     pub(crate) device: DeviceId,
     pub(crate) read_only: bool,
@@ -55,9 +57,10 @@ pub(crate) struct Nexus {
 }
 
 impl Nexus {
-    pub(crate) fn new(session: SessionId, lun: u32, device: DeviceId, read_only: bool) -> Self {
+    pub(crate) fn new(session: SessionId, target: TargetId, lun: u32, device: DeviceId, read_only: bool) -> Self {
         Self {
             session,
+            target,
             lun,
             device,
             read_only,

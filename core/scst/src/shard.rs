@@ -311,8 +311,8 @@ impl Shard {
     }
 
     fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>) {
-        let Some(exec) = self.engine.exec_command(cmd) else { return };
         let device = self.engine.device_of(cmd);
+        let Some(exec) = self.engine.exec_command(cmd) else { return };
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
         let Some(handler) = handler else {
             self.engine.fail(cx.now, cmd, GONE, &mut self.effects);

@@ -30,6 +30,22 @@ impl Older {
     }
 }
 
+/// Where in the order a command stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    nexus: u32,
+    previous: u32,
+    next: u32,
+    attribute: TaskAttribute,
+}
+
+impl Place {
+    pub(crate) fn of(command: &Command) -> Self {
+        let &Command { nexus, previous, next, attribute, .. } = command;
+        Self { nexus, previous, next, attribute }
+    }
+}
+
 impl Nexus {
     /// Puts a command behind all others; returns the slot of the one before it, whose `next` it has to be, or [`NONE`].
     pub(crate) fn take_in(&mut self, command: &mut Command, index: u32, restricted_reordering: bool) -> u32 {
@@ -131,7 +147,14 @@ impl Engine {
             return;
         }
         command.marks.remove(CommandMarks::IN_TASK_SET);
-        let (slot, previous, next, attribute) = (command.nexus, command.previous, command.next, command.attribute);
+        let place = Place::of(command);
+        self.close_gap(id.index, place, fx);
+    }
+
+    /// The command with this slot has left its place.
+    #[inline]
+    pub(crate) fn close_gap(&mut self, index: u32, place: Place, fx: &mut Effects) {
+        let Place { nexus: slot, previous, next, attribute } = place;
         if previous != NONE
             && let Some(previous) = self.commands.at_mut(previous)
         {
@@ -143,10 +166,10 @@ impl Engine {
             next.previous = previous;
         }
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };
-        if nexus.oldest == id.index {
+        if nexus.oldest == index {
             nexus.oldest = next;
         }
-        if nexus.newest == id.index {
+        if nexus.newest == index {
             nexus.newest = previous;
         }
         nexus.in_task_set -= 1;
