@@ -10,7 +10,7 @@ use crate::attention::{REPORTED_LUNS_CHANGED, attention_sense};
 use crate::buffer::{Memory, SgList};
 use crate::command::NONE;
 use crate::engine::{Effects, Engine, no_lun};
-use crate::event::{DeviceUpdate, ReservationChange};
+use crate::event::{DeviceUpdate, Effect, ReservationChange};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{CmdId, SessionId};
 
@@ -140,7 +140,9 @@ impl Engine {
             RELEASE_6 | RELEASE_10 => self.release(id, slot, fx),
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
-        self.executed(id, &outcome, fx);
+        if self.executed(id, &outcome, fx) {
+            fx.push_back(Effect::Respond { cmd: id });
+        }
         self.settle(fx);
     }
 

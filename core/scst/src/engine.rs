@@ -165,7 +165,11 @@ impl Engine {
             }
             Event::Deliver { cmd } => self.deliver(cmd, fx),
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
-            Event::Executed { cmd, outcome } => self.executed(cmd, &outcome, fx),
+            Event::Executed { cmd, outcome } => {
+                if self.executed(cmd, &outcome, fx) {
+                    fx.push_back(Effect::Respond { cmd });
+                }
+            }
             Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
             Event::TaskManagement(request) => self.task_management(request, fx),
             Event::DeviceReset { device, barrier, control } => self.device_reset(device, barrier, control, fx),
@@ -195,11 +199,12 @@ impl Engine {
         self.settle(fx);
     }
 
-    /// [`Event::Executed`].
-    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) {
+    /// [`Event::Executed`]. True: answer it now.
+    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
         self.now = now;
-        self.executed(cmd, outcome, fx);
+        let respond = self.executed(cmd, outcome, fx);
         self.settle(fx);
+        respond
     }
 
     /// [`Event::ResponseSent`].

@@ -13,19 +13,21 @@ use crate::ids::{CmdId, SessionId};
 use crate::task_set::Place;
 
 impl Engine {
-    /// Whoever executed the command is done with it.
-    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
-        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
+    /// Whoever executed the command is done with it. True: it is to be answered now ([`Effect::Respond`] without the
+    /// detour; what waits in `fx` is not about it, for whatever concerned it would have left a mark).
+    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
         if command.state != CommandState::Executing {
-            return;
+            return false;
         }
         let device = command.device.and_then(|d| self.devices.get_mut(d.0 as usize)).and_then(Option::as_mut);
         if let Some(device) = device {
             device.executing -= 1;
         }
         if command.marks != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
-            return self.executed_specially(id, outcome, fx);
+            self.executed_specially(id, outcome, fx);
+            return false;
         }
         // `complete`, for what nobody waits for.
         command.marks = CommandMarks::empty();
@@ -33,7 +35,7 @@ impl Engine {
         command.state = CommandState::Responding;
         let place = Place::of(command);
         self.close_gap(id.index, place, fx);
-        fx.push_back(Effect::Respond { cmd: id });
+        true
     }
 
     /// The end of a command that was aborted, is waited for, owns a barrier, or changes something.
@@ -219,9 +221,9 @@ impl Engine {
 
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.
     pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
-        self.now = now;
-        self.executed(id, &Outcome::check(sense), fx);
-        self.settle(fx);
+        if self.executed_at(now, id, &Outcome::check(sense), fx) {
+            fx.push_back(Effect::Respond { cmd: id });
+        }
     }
 
     /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.

@@ -235,7 +235,9 @@ impl Shard {
         let Some(handler) = self.handlers.get_mut(device.0 as usize).and_then(Option::as_mut) else { return };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
-        self.executed(cx.now, id, execution);
+        if self.executed(cx.now, id, &execution) {
+            self.effects.push_back(Effect::Respond { cmd: id });
+        }
     }
 
     /// Carries out all effects, and those that follow from them.
@@ -254,10 +256,10 @@ impl Shard {
             Effect::Allocate { cmd, bytes } => {
                 let sg = cx.mem.allocate(bytes);
                 if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
-                    self.execute(cmd, cx);
+                    self.execute(cmd, cx, driver);
                 }
             }
-            Effect::Execute { cmd } => self.execute(cmd, cx),
+            Effect::Execute { cmd } => self.execute(cmd, cx, driver),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {
                 let device = self.engine.device_of(cmd);
@@ -292,11 +294,7 @@ impl Shard {
                     driver.abort_data(session, tag, cmd);
                 }
             }
-            Effect::Respond { cmd } => {
-                if let Some(response) = self.engine.response(cmd) {
-                    driver.respond(response);
-                }
-            }
+            Effect::Respond { cmd } => self.respond(cmd, driver),
             Effect::Dropped { session, driver_tag, cmd } => driver.dropped(session, driver_tag, cmd),
             Effect::TaskManagementDone { session, driver_tag, tmf, response } => {
                 driver.task_management_done(session, driver_tag, tmf, response);
@@ -310,7 +308,13 @@ impl Shard {
         }
     }
 
-    fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>) {
+    fn respond(&self, cmd: CmdId, driver: &mut dyn TargetDriver) {
+        if let Some(response) = self.engine.response(cmd) {
+            driver.respond(response);
+        }
+    }
+
+    fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         let device = self.engine.device_of(cmd);
         let Some(exec) = self.engine.exec_command(cmd) else { return };
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
@@ -320,12 +324,16 @@ impl Shard {
         };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.execute(exec, &mut context);
-        self.executed(cx.now, cmd, execution);
+        if self.executed(cx.now, cmd, &execution) {
+            self.respond(cmd, driver);
+        }
     }
 
-    fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
-        if let Execution::Done(outcome) = execution {
-            self.engine.executed_at(now, cmd, &outcome, &mut self.effects);
+    /// True: the command is to be answered now.
+    fn executed(&mut self, now: Nanos, cmd: CmdId, execution: &Execution) -> bool {
+        match execution {
+            Execution::Done(outcome) => self.engine.executed_at(now, cmd, outcome, &mut self.effects),
+            Execution::Pending => false,
         }
     }
 

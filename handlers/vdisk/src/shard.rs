@@ -139,7 +139,8 @@ impl DiskShard {
 
     /// A READ or WRITE as it nearly always is: nothing in the way of it, one operation. Everything in its CDB was looked
     /// at when it was parsed; what can have changed since then is looked at here. None: `decide` knows what to do.
-    fn usual(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Option<Execution> {
+    #[inline]
+    fn usual(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Option<Usual> {
         let (shared, parsed) = (&*self.shared, cmd.parsed);
         let write = is_usual(cmd.cdb.opcode())?;
         let end = parsed.lba.checked_add(parsed.blocks)?;
@@ -163,9 +164,9 @@ impl DiskShard {
             self.counters.blocks_read.add(parsed.blocks);
         }
         Some(match shared.medium {
-            Medium::File { .. } => self.simple(cmd, cx),
-            Medium::Null { .. } if write => Execution::Done(Outcome::good(0)),
-            Medium::Null { read_zero } => Execution::Done(null::read(read_zero, cmd, cx)),
+            Medium::File { .. } => Usual::Simple,
+            Medium::Null { .. } if write => Usual::Done(0),
+            Medium::Null { read_zero } => Usual::Done(null::read(read_zero, cmd, cx)),
         })
     }
 
@@ -234,6 +235,14 @@ impl DiskShard {
         }
         Execution::Pending
     }
+}
+
+/// How a usual command is carried out.
+enum Usual {
+    /// One operation into or from the buffer.
+    Simple,
+    /// It is done, with so many bytes of data-in.
+    Done(u32),
 }
 
 /// How a command is carried out.
@@ -400,8 +409,10 @@ impl HandlerShard for DiskShard {
     }
 
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
-        if let Some(execution) = self.usual(&cmd, cx) {
-            return execution;
+        match self.usual(&cmd, cx) {
+            Some(Usual::Simple) => return self.simple(&cmd, cx),
+            Some(Usual::Done(bytes)) => return Execution::Done(Outcome::good(bytes)),
+            None => {}
         }
         match self.decide(&cmd, cx) {
             Ok(Todo::Simple) => self.simple(&cmd, cx),
