@@ -95,6 +95,7 @@ impl Engine {
     /// The pool has answered.
     ///
     /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
+    #[inline(always)]
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
@@ -176,7 +177,7 @@ fn overload_status(alone: bool) -> ScsiStatus {
 impl Command {
     /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
     /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
-    #[inline]
+    #[inline(always)]
     fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
         let command = place.get_or_insert_with(|| Self::blank(new));
         command.state = CommandState::AwaitingBuffer;

@@ -18,6 +18,7 @@ impl Engine {
     /// Runs a command that nothing can keep from running, which is what nearly every command is: ordinary, alone
     /// concerned with what it does, to a unit without reservation, barrier or attention. True: the device handler is to
     /// execute it. False: it takes the long way, which would come to the same.
+    #[inline(always)]
     pub(crate) fn start_plain(&mut self, id: CmdId) -> bool {
         use CommandFlags as Flags;
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };

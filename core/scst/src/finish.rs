@@ -15,6 +15,7 @@ use crate::task_set::Place;
 impl Engine {
     /// Whoever executed the command is done with it. True: it is to be answered now ([`Effect::Respond`] without the
     /// detour; what waits in `fx` is not about it, for whatever concerned it would have left a mark).
+    #[inline(always)]
     pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
@@ -178,6 +179,7 @@ impl Engine {
         }
     }
 
+    #[inline(always)]
     fn nexus_lost_command(&mut self, slot: u32, fx: &mut Effects) {
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };
         nexus.commands -= 1;

@@ -308,6 +308,7 @@ impl Shard {
         }
     }
 
+    #[inline(always)]
     fn respond(&self, cmd: CmdId, driver: &mut dyn TargetDriver) {
         if let Some(response) = self.engine.response(cmd) {
             driver.respond(response);

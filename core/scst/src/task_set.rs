@@ -48,6 +48,7 @@ impl Place {
 
 impl Nexus {
     /// Puts a command behind all others; returns the slot of the one before it, whose `next` it has to be, or [`NONE`].
+    #[inline(always)]
     pub(crate) fn take_in(&mut self, command: &mut Command, index: u32, restricted_reordering: bool) -> u32 {
         if restricted_reordering && command.attribute == TaskAttribute::Simple {
             command.attribute = TaskAttribute::Ordered;
@@ -152,7 +153,7 @@ impl Engine {
     }
 
     /// The command with this slot has left its place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn close_gap(&mut self, index: u32, place: Place, fx: &mut Effects) {
         let Place { nexus: slot, previous, next, attribute } = place;
         if previous != NONE
