@@ -10,8 +10,8 @@ use scst_reactor::BackendChoice;
 /// Exports files and block devices as SCSI disks over iSCSI.
 ///
 /// Without --config and --check it exports a 1 GiB sparse file on 127.0.0.1:3260 and prints how to connect. It needs
-/// no root for iSCSI over files. SIGHUP reads the configuration again and applies what has changed; SIGTERM and SIGINT
-/// stop it cleanly, a second one at once.
+/// no root for iSCSI over files. SIGHUP reads the configuration again and applies what has changed; SIGUSR1 writes
+/// statistics to the file "statistics" in the state directory; SIGTERM and SIGINT stop it cleanly, a second one at once.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scstd", version)]
 pub struct Cli {

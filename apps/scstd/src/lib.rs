@@ -4,6 +4,7 @@
 //! * [`reactors`]: one thread for each loop.
 //! * [`control`]: the control thread, owner of the applied configuration: start, reload, stop.
 //! * [`disk`]: a configured device as an open virtual disk.
+//! * [`statistics`]: the report that SIGUSR1 asks for.
 //! * [`cli`], [`state`], [`signals`], [`notify`]: what a daemon needs around that.
 //!
 //! The control plane and the data plane share no lock: reactors get immutable snapshots by mail and answer by mail.
@@ -17,3 +18,4 @@ pub mod reactor_loop;
 pub mod reactors;
 pub mod signals;
 pub mod state;
+pub mod statistics;

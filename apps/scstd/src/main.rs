@@ -101,7 +101,7 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
     let reactors = Reactors::start(&options, &events)?;
     tracing::info!("{} reactors, back-end {}", options.reactors, reactors.backend);
     signals::forward(move |signal| drop(events.send(Event::Signal(signal)))).context("cannot catch signals")?;
-    let mut control = Control::new(reactors, received, cli.config.clone(), portals(cli)?);
+    let mut control = Control::new(reactors, received, cli.config.clone(), portals(cli)?, cli.state_dir.clone());
     if let Err(error) = control.start(&configuration) {
         control.abandon();
         return Err(error);

@@ -25,6 +25,8 @@ use scst_reactor::mailbox::Undelivered;
 use scst_scsi::Asc;
 use scst_target_iscsi::{DriverMessage, IscsiConfig, IscsiTarget};
 
+use crate::statistics::Snapshot;
+
 /// A device as the control plane hands it to reactors.
 pub trait DeviceSource: Send + Sync {
     /// The handler's half for one reactor, its files registered there. Called on the reactor's thread.
@@ -81,6 +83,8 @@ pub enum Request {
     RemoveTarget(TargetId),
     /// New settings of the iSCSI driver.
     Configure(Arc<IscsiConfig>),
+    /// Poll at most so long before sleeping.
+    Poll(Nanos),
     /// Initiators must hear that something about a device has changed.
     Attention {
         /// The device.
@@ -88,6 +92,8 @@ pub enum Request {
         /// What.
         asc: Asc,
     },
+    /// Measure the latencies of commands from now on, or no longer.
+    MeasureLatency(bool),
     /// Listen on an address; the answer has the address in use.
     Listen(SocketAddr),
     /// Stop listening, ask every initiator to log out; [`ReportKind::Idle`] follows.
@@ -96,6 +102,11 @@ pub enum Request {
     End,
     /// Answer: still alive.
     Ping,
+    /// Say a part of what there is to count, numbered from 0; [`ReportKind::Statistics`] comes before the answer.
+    Statistics {
+        /// Which part.
+        part: u32,
+    },
 }
 
 /// What a reactor tells the control plane.
@@ -117,6 +128,8 @@ pub enum ReportKind {
         /// For [`Request::Listen`] the address in use.
         result: io::Result<Option<SocketAddr>>,
     },
+    /// See [`Request::Statistics`].
+    Statistics(Box<Snapshot>),
     /// Nothing of a device is left on this reactor.
     DeviceRemoved(DeviceId),
     /// After [`Request::Shutdown`]: no connection is left.
@@ -334,6 +347,8 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             Request::RemoveTarget(target) => self.shard.control(now, Control::RemoveTarget(target)),
             Request::Attention { device, asc } => self.shard.control(now, Control::Attention { device, asc }),
             Request::Configure(config) => self.driver.configure(config),
+            Request::Poll(limit) => self.backend.set_spin(limit),
+            Request::MeasureLatency(on) => self.shard.measure_latency(on.then(|| self.backend.clock())),
             Request::Listen(address) => return self.driver.listen(&mut self.backend, address).map(Some),
             Request::Shutdown => {
                 self.driver.begin_shutdown(now, &mut self.backend);
@@ -341,6 +356,10 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             }
             Request::End => self.ending = true,
             Request::Ping => {}
+            Request::Statistics { part } => {
+                let snapshot = Snapshot::take(part, &self.shard);
+                self.report(ReportKind::Statistics(Box::new(snapshot)));
+            }
         }
         Ok(None)
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::process;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -12,6 +12,8 @@ use signal_hook::iterator::Signals;
 pub enum Signal {
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR1: write the statistics.
+    Statistics,
     /// SIGTERM or SIGINT: end cleanly.
     Stop,
 }
@@ -25,12 +27,13 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// The handlers cannot be installed, or the thread not be started.
 pub fn forward(mut pass_on: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => pass_on(Signal::Reload),
+                SIGUSR1 => pass_on(Signal::Statistics),
                 _ if stopping => process::exit(INTERRUPTED),
                 _ => {
                     stopping = true;

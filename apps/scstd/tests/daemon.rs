@@ -1,6 +1,7 @@
 //! The daemon as a process, on loopback, against the test initiator.
 
 mod common;
+mod statistics;
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use scst_scsi::cdb::MAX_CDB_LENGTH;
 use scst_scsi::opcode::{CommandDescriptor, DataLength};
-use scst_scsi::{Cdb, CommandFlags, DataDirection, SenseData};
+use scst_scsi::{Cdb, CommandFlags, DataDirection, DeviceType, SenseData};
 
 use crate::command::{
     BlockRange, DiskCommand, LogSense, ModeSelect, ModeSense, ParsedCommand, StartStop, VerifyCheck, WriteSame,
@@ -41,7 +41,10 @@ fn parse_by_table(cdb: &Cdb, disk: &DiskParameters) -> Result<ParsedCommand, Sen
         length,
         flags,
         lba: range.lba,
-        blocks: if matches!(command, DiskCommand::Unmap { .. }) { u64::MAX } else { range.blocks },
+        blocks: match command {
+            DiskCommand::Unmap { .. } | DiskCommand::Erase { all: true, .. } => u64::MAX,
+            _ => range.blocks,
+        },
     })
 }
 
@@ -50,7 +53,7 @@ fn invalid_bit(byte: u16, bit: u8) -> SenseData {
 }
 
 /// Refuses bits that nothing here evaluates (SPC-6 4.2.5.2 lets a device server check reserved bits).
-fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
+pub(crate) fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
     if cdb.control() & NACA != 0 && !disk.normal_aca {
         return Err(invalid_bit(u16::from(row.cdb_length) - 1, 2));
     }
@@ -80,7 +83,8 @@ pub fn plain_transfer(cdb: &Cdb, disk: &DiskParameters) -> Option<ParsedCommand>
     let bits = cdb.u8(1);
     let bytes = u64::from(blocks) * u64::from(disk.block_size);
     let odd = bits & !(DPO | FUA) | group & 0xe0 | control != 0;
-    if odd || cdb.bytes().len() < length || bytes > u64::from(MAX_TRANSFER_BYTES) {
+    let disk_like = disk.device_type == DeviceType::DISK;
+    if odd || !disk_like || cdb.bytes().len() < length || bytes > u64::from(MAX_TRANSFER_BYTES) {
         return None;
     }
     let range = BlockRange { lba, blocks: u64::from(blocks) };
@@ -173,6 +177,9 @@ fn decode(
         0x34 | 0x90 => C::PreFetch { range, immed: cdb.bit(1, 1) },
         0x35 | 0x91 => C::SynchronizeCache { range, immed: cdb.bit(1, 1) },
         0x41 | 0x93 => C::WriteSame(write_same(row, cdb, range, disk)?),
+        // ERA: with it there is no length (SBC, ERASE).
+        0x2c | 0xac if cdb.bit(1, 2) && range.blocks != 0 => return Err(bad_block_count(row)),
+        0x2c | 0xac => C::Erase { range, all: cdb.bit(1, 2) },
         0x42 => C::Unmap { anchor: unmap_anchor(cdb, disk)?, length: cdb.u16(7) },
         0x9e if cdb.bits(1, 4, 0) == 0x12 => lba_status(cdb, range)?,
         0x9e => C::ReadCapacity16 { allocation: cdb.u32(10) },
@@ -182,7 +189,7 @@ fn decode(
 }
 
 /// Commands of SPC, and of SBC that do not touch the medium.
-fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
+pub(crate) fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
     use DiskCommand as C;
     Ok(match cdb.opcode() {
         0x00 => C::TestUnitReady,

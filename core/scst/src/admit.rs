@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{CmdId, DeviceId};
+use crate::latency::Stage;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -50,6 +51,7 @@ impl Engine {
         let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
         let command = Command::renew(place, new, parse(device));
+        command.marks |= self.new_marks;
         let alone = session.commands == 0;
         session.commands += 1;
         let mut before = NONE;
@@ -67,8 +69,14 @@ impl Engine {
             }
         }
         let bytes = buffer_bytes(command);
+        let lent = new.data.filter(|_| bytes > 0 && command.parsed.direction == DataDirection::ToDevice);
+        if let Some(data) = lent {
+            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
+            command.sg.push(data.slice(0, bytes));
+            command.marks |= CommandMarks::BORROWED;
+        }
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
-        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
+        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room && lent.is_none() {
             session.bytes += u64::from(bytes);
             command.reserved = bytes;
         }
@@ -77,11 +85,14 @@ impl Engine {
         {
             before.next = index;
         }
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
             self.enter_task_set(id, fx);
-        } else if bytes == 0 {
+        } else if bytes == 0 || lent.is_some() {
             self.enter_task_set(id, fx);
         } else if room {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
@@ -97,7 +108,7 @@ impl Engine {
     /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
     #[inline(always)]
     pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
-        let Some(command) = self.command_mut(id) else {
+        let Some(mut command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
@@ -107,19 +118,30 @@ impl Engine {
         if let Some(sg) = sg {
             command.sg.assign(sg);
         }
-        if command.is_aborted() {
-            self.finish_aborted(id, fx);
-        } else if sg.is_none() {
+        if command.marks.intersects(CommandMarks::ABORTED | CommandMarks::MEASURED) {
+            if command.is_aborted() {
+                self.finish_aborted(id, fx);
+                return false;
+            }
+            if sg.is_some() && command.parsed.direction == DataDirection::ToDevice {
+                self.enter_stage(id, Stage::DataWait);
+            }
+            let Some(measured) = self.command_mut(id) else { return false };
+            command = measured;
+        }
+        if sg.is_none() {
             let alone = self.is_alone(id);
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
-            if self.start_plain(id) {
+            // What is measured goes through the effects, where it is seen when its device gets it.
+            let measured = command.marks.contains(CommandMarks::MEASURED);
+            if !measured && self.start_plain(id) {
                 return true;
             }
-            self.enter_task_set_slowly(id, fx);
+            self.enter_task_set(id, fx);
         }
         false
     }
@@ -192,7 +214,10 @@ impl Command {
         match parsed {
             Ok(parsed) => {
                 command.parsed = parsed;
-                command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                command.reject = None;
+                if !is_as_expected(&parsed, new.expected.as_ref()) {
+                    command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                }
             }
             Err(sense) => (command.parsed, command.reject) = (Parsed::default(), Some(sense)),
         }
@@ -234,6 +259,18 @@ fn buffer_bytes(command: &Command) -> u32 {
         Some(e) => length.min(e.length),
         None => length,
     }
+}
+
+/// Whether CDB and transport say the same, which leaves nothing to compare in detail.
+#[inline(always)]
+fn is_as_expected(parsed: &Parsed, expected: Option<&ExpectedTransfer>) -> bool {
+    expected.is_some_and(|e| {
+        e.length == parsed.length
+            && e.direction == parsed.direction
+            && parsed.length != 0
+            && !parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH)
+            && matches!(parsed.direction, DataDirection::FromDevice | DataDirection::ToDevice)
+    })
 }
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators

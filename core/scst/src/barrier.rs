@@ -16,6 +16,7 @@ use crate::engine::{Effects, Engine};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, Message, ReservationChange};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId, ReactorId, TmfId};
+use crate::latency::Stage;
 
 /// A barrier in one engine's view of a device.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +106,7 @@ impl Engine {
             command.state = CommandState::AwaitingBarrier;
             command.marks |= CommandMarks::OWNS_BARRIER;
         }
+        self.enter_stage(id, Stage::CheckBlocking);
         self.request_barrier(BarrierOwner::Command(id), device, scope, fx);
     }
 
@@ -258,10 +260,17 @@ impl Engine {
     /// A command has ended: those who waited for it may go on.
     pub(crate) fn no_longer_awaited(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        if !command.marks.contains(CommandMarks::AWAITED) {
+        if !command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED) {
             return;
         }
+        let marks = command.marks;
         command.marks.remove(CommandMarks::AWAITED);
+        if let Some(latency) = self.latency.as_mut().filter(|_| marks.contains(CommandMarks::MEASURED)) {
+            latency.enter(id, Stage::TransmitWait, self.now);
+        }
+        if !marks.contains(CommandMarks::AWAITED) {
+            return;
+        }
         for wait in &mut self.waits {
             wait.commands.retain(|c| *c != id);
         }

@@ -49,6 +49,10 @@ bitflags! {
         const SESSION_GONE = 1 << 6;
         /// It counts as ORDERED or HEAD OF QUEUE (see `Command::attribute`).
         const COUNTED_ORDER = 1 << 7;
+        /// Its data are the driver's (see `NewCommand::data`): there is no buffer to give back.
+        const BORROWED = 1 << 9;
+        /// Its way through the stages is measured (see `latency`).
+        const MEASURED = 1 << 8;
     }
 }
 

@@ -9,12 +9,13 @@ use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 use crate::Nanos;
 use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};
 use crate::buffer::SgList;
-use crate::command::{Command, CommandState, NONE};
+use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
 use crate::event::{DataError, Effect, Event, Message};
 use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed};
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
+use crate::latency::Latency;
 use crate::nexus::{Nexus, Session};
 use crate::slab::Slab;
 use crate::tmf::Tmf;
@@ -128,6 +129,10 @@ pub struct Engine {
     pub(crate) loopback: VecDeque<Message>,
     pub(crate) next_barrier: u64,
     pub(crate) now: Nanos,
+    /// There while latencies are measured.
+    pub(crate) latency: Option<Box<Latency>>,
+    /// What every new command is marked with.
+    pub(crate) new_marks: CommandMarks,
 }
 
 impl Engine {
@@ -147,6 +152,8 @@ impl Engine {
             loopback: VecDeque::with_capacity(64),
             next_barrier: 0,
             now: Nanos(0),
+            latency: None,
+            new_marks: CommandMarks::empty(),
         }
     }
 
@@ -200,6 +207,7 @@ impl Engine {
     }
 
     /// [`Event::Executed`]. True: answer it now.
+    #[inline(always)]
     pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
         self.now = now;
         let respond = self.executed(cmd, outcome, fx);
@@ -242,11 +250,15 @@ impl Engine {
             map: Arc::default(),
             by_lun: Vec::new(),
             commands: 0,
+            ended: 0,
             bytes: 0,
             closing: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
         let id = SessionId { index, generation };
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.add(index);
+        }
         self.apply_map(id, map);
         Ok(id)
     }
@@ -271,6 +283,14 @@ impl Engine {
     /// All targets.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<TargetConfig>> {
         self.targets.iter().flatten()
+    }
+
+    /// The device behind a LUN field of a session.
+    #[inline]
+    pub(crate) fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
+        let session = self.sessions.get(session.index, session.generation)?;
+        let nexus = session.nexus(lun.number()?);
+        Some(self.nexuses.at(nexus)?.device)
     }
 
     /// State of a command, if it is still there.
@@ -400,6 +420,9 @@ impl Engine {
             home: HomeQueue::default(),
             removing: false,
         });
+        if let Some(latency) = &mut self.latency {
+            latency.units.add(device.0);
+        }
     }
 
     fn remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
@@ -415,6 +438,9 @@ impl Engine {
     pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
         if self.device(device).is_some_and(|d| d.removing && d.nexuses.is_empty() && d.barriers.is_empty()) {
             self.devices[device.0 as usize] = None;
+            if let Some(latency) = &mut self.latency {
+                latency.units.remove(device.0);
+            }
             fx.push_back(Effect::DeviceRemoved { device });
         }
     }

@@ -8,6 +8,7 @@ use crate::engine::{Effects, Engine, no_lun};
 use crate::event::{BarrierScope, Effect};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId};
+use crate::latency::Stage;
 
 /// WRITE PROTECTED.
 const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTECT, Asc(0x2700));
@@ -27,7 +28,8 @@ impl Engine {
         let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
         let free = device.barriers.is_empty() && device.reservation.is_none() && nexus.attentions.is_empty();
-        let in_order = command.marks == CommandMarks::IN_TASK_SET
+        let measured = command.marks.contains(CommandMarks::MEASURED);
+        let in_order = command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED == CommandMarks::IN_TASK_SET
             && command.attribute == TaskAttribute::Simple
             && nexus.ordered | nexus.head_of_queue == 0;
         let writable = !(nexus.read_only || device.control.write_protect);
@@ -38,6 +40,9 @@ impl Engine {
         }
         command.state = CommandState::Executing;
         device.executing += 1;
+        if measured {
+            self.enter_stage(id, Stage::CheckOrder);
+        }
         true
     }
 
@@ -53,6 +58,7 @@ impl Engine {
             if let Some(found) = self.device_mut(device) {
                 found.blocked.push_back(id);
             }
+            self.enter_stage(id, Stage::CheckBlocking);
             return;
         }
         if let Some(outcome) = self.refusal(id, device) {

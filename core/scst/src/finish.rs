@@ -26,12 +26,12 @@ impl Engine {
         if let Some(device) = device {
             device.executing -= 1;
         }
-        if command.marks != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
+        if command.marks - CommandMarks::BORROWED != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
             self.executed_specially(id, outcome, fx);
             return false;
         }
         // `complete`, for what nobody waits for.
-        command.marks = CommandMarks::empty();
+        command.marks.remove(CommandMarks::IN_TASK_SET);
         command.outcome = *outcome;
         command.state = CommandState::Responding;
         let place = Place::of(command);
@@ -77,7 +77,7 @@ impl Engine {
         let Some(command) = self.command_mut(id) else { return };
         command.outcome = *outcome;
         command.state = CommandState::Responding;
-        let awaited = command.marks.contains(CommandMarks::AWAITED);
+        let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
         self.leave_task_set(id, fx);
         fx.push_back(Effect::Respond { cmd: id });
         if awaited {
@@ -91,10 +91,13 @@ impl Engine {
     }
 
     /// The response is gone, or cannot go any more.
+    #[inline(always)]
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
-        if self.command(id).is_some_and(|c| c.state == CommandState::Responding) {
-            self.free(id, fx);
+        let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
+        if command.marks.contains(CommandMarks::MEASURED) {
+            self.count_latency(id);
         }
+        self.free(id, fx);
     }
 
     /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
@@ -161,9 +164,10 @@ impl Engine {
     }
 
     /// Frees the slot and what hangs on it.
+    #[inline(always)]
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.commands.retire(id.index, id.generation) else { return };
-        if !command.sg.is_empty() {
+        if !command.sg.is_empty() && !command.marks.contains(CommandMarks::BORROWED) {
             fx.release(&command.sg);
         }
         let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
@@ -172,6 +176,7 @@ impl Engine {
         }
         if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
             found.commands -= 1;
+            found.ended += 1;
             found.bytes -= u64::from(reserved);
             if found.closing && found.commands == 0 {
                 self.session_gone(session, fx);
@@ -205,6 +210,9 @@ impl Engine {
     /// The last command of a closing session has gone.
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.remove(id.index);
+        }
         for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
             self.drop_nexus(slot, fx);
         }
@@ -230,6 +238,7 @@ impl Engine {
 
     /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.
     pub fn buffers_in_use(&self) -> impl Iterator<Item = &SgList> {
-        self.commands.iter().map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
+        let own = self.commands.iter().filter(|(_, _, c)| !c.marks.contains(CommandMarks::BORROWED));
+        own.map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
     }
 }

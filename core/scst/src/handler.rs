@@ -1,11 +1,24 @@
 //! The device handler seam.
 
+use scst_scsi::opcode::SupportedTmfs;
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::buffer::{BufferSource, SgList};
 use crate::ids::{CmdId, NexusId};
 use crate::io::{IoCompletion, IoQueue};
+
+/// Task management functions that the mid-level carries out for every device, for REPORT SUPPORTED TASK MANAGEMENT
+/// FUNCTIONS.
+pub const TASK_MANAGEMENT: SupportedTmfs = SupportedTmfs::ABORT_TASK
+    .union(SupportedTmfs::ABORT_TASK_SET)
+    .union(SupportedTmfs::CLEAR_TASK_SET)
+    .union(SupportedTmfs::LOGICAL_UNIT_RESET)
+    .union(SupportedTmfs::TARGET_RESET)
+    .union(SupportedTmfs::QUERY_TASK)
+    .union(SupportedTmfs::QUERY_TASK_SET)
+    .union(SupportedTmfs::QUERY_ASYNCHRONOUS_EVENT)
+    .union(SupportedTmfs::IT_NEXUS_RESET);
 
 /// What a handler (or the core's own parser) reads off a CDB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -162,6 +175,10 @@ pub trait HandlerShard {
     fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution;
     /// The command has been aborted: end it soon if that is possible.
     fn cancel(&mut self, cmd: CmdId, io: &mut dyn IoQueue);
+    /// Whether data-out may lie anywhere in memory, at any address. Where it may not, they come in a page-aligned buffer.
+    fn takes_data_in_place(&self) -> bool {
+        false
+    }
     /// The logical unit was reset: volatile settings go back to their saved or default values.
     fn reset(&mut self) -> ControlSettings;
     /// The settings in force now.

@@ -18,6 +18,8 @@ pub(crate) struct Session {
     pub(crate) by_lun: Vec<u32>,
     /// Commands that have a slot.
     pub(crate) commands: u32,
+    /// Commands that have ended.
+    pub(crate) ended: u64,
     /// Bytes of buffers that they have or have asked for.
     pub(crate) bytes: u64,
     /// It is going away.

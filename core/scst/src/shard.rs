@@ -18,6 +18,7 @@ use crate::event::{DataError, Effect, Event, Message, TaskManagementRequest};
 use crate::handler::{ExecContext, Execution, HandlerShard};
 use crate::ids::{CmdId, DeviceId, ReactorId, SessionId, TargetId};
 use crate::io::{IoCompletion, IoQueue};
+use crate::latency::Clock;
 
 /// What the control plane asks of a shard.
 pub enum Control {
@@ -105,6 +106,11 @@ impl Shard {
         Self { engine: Engine::new(config), handlers: Vec::new(), effects: Effects::with_capacity(256) }
     }
 
+    /// Measures latencies from now on (see [`Engine::measure_latency`]), or (None) no longer.
+    pub fn measure_latency(&mut self, clock: Option<Box<dyn Clock>>) {
+        self.engine.measure_latency(clock);
+    }
+
     /// The engine, to look at.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -122,6 +128,13 @@ impl Shard {
     /// driver still reports data and responses of its commands.
     pub fn session_down(&mut self, now: Nanos, session: SessionId) {
         self.engine.handle(now, Event::SessionDown { session }, &mut self.effects);
+    }
+
+    /// Whether a command for this LUN may come with its data ([`NewCommand::data`]).
+    pub fn takes_data_in_place(&self, session: SessionId, lun: Lun) -> bool {
+        let device = self.engine.resolve(session, lun);
+        let handler = device.and_then(|d| self.handlers.get(d.0 as usize)).and_then(Option::as_ref);
+        handler.is_some_and(|handler| handler.takes_data_in_place())
     }
 
     /// A command has arrived.
@@ -240,15 +253,40 @@ impl Shard {
         }
     }
 
+    /// The driver has spent time within the turn: who measures latencies should know.
+    pub fn time_has_passed(&mut self) {
+        if self.engine.measures_latency() {
+            self.engine.read_clock();
+        }
+    }
+
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        loop {
-            while let Some(sg) = self.effects.pop_released() {
-                cx.mem.release(sg);
-            }
-            let Some(effect) = self.effects.pop_front() else { return };
+        if self.engine.measures_latency() {
+            return self.run_measured(cx, driver);
+        }
+        while let Some(effect) = self.next_effect(cx) {
             self.carry_out(effect, cx, driver);
         }
+    }
+
+    /// The same, and writes down when a device gets a command.
+    fn run_measured(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+        self.engine.read_clock();
+        while let Some(effect) = self.next_effect(cx) {
+            if let Effect::Execute { cmd } = effect {
+                self.engine.hand_over(cmd);
+            }
+            self.carry_out(effect, cx, driver);
+        }
+    }
+
+    /// The next effect; buffers that nobody needs any more go back first.
+    fn next_effect(&mut self, cx: &mut RunContext<'_>) -> Option<Effect> {
+        while let Some(sg) = self.effects.pop_released() {
+            cx.mem.release(sg);
+        }
+        self.effects.pop_front()
     }
 
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {

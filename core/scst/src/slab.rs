@@ -119,6 +119,11 @@ impl<T> Slab<T> {
         used.filter_map(|(i, slot)| slot.value.as_ref().map(|value| (i as u32, slot.key, value)))
     }
 
+    /// How many slots there are, in use or not.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.used

@@ -10,7 +10,15 @@ use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::event::Effect;
 use crate::ids::CmdId;
+use crate::latency::Stage;
 use crate::nexus::Nexus;
+
+/// What keeps a command from joining, or has to be written down when it does; one test for both.
+const JOINED_OR_MEASURED: CommandMarks =
+    CommandMarks::IN_TASK_SET.union(CommandMarks::UNDELIVERED).union(CommandMarks::MEASURED);
+/// The same for its way into the task set.
+const HELD_UP_OR_MEASURED: CommandMarks =
+    CommandMarks::ABORTED.union(CommandMarks::UNDELIVERED).union(CommandMarks::MEASURED);
 
 /// What older commands of the task set mean for the ones behind them.
 #[derive(Default)]
@@ -74,8 +82,13 @@ impl Engine {
     /// Gives a command its place in the order of its nexus.
     pub(crate) fn join_task_set(&mut self, id: CmdId) {
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
-        if command.marks.intersects(CommandMarks::IN_TASK_SET | CommandMarks::UNDELIVERED) {
-            return;
+        if command.marks.intersects(JOINED_OR_MEASURED) {
+            if let Some(latency) = self.latency.as_mut().filter(|_| command.marks.contains(CommandMarks::MEASURED)) {
+                latency.arrived(id, self.now);
+            }
+            if command.marks.intersects(CommandMarks::IN_TASK_SET | CommandMarks::UNDELIVERED) {
+                return;
+            }
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
         let device = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref());
@@ -98,16 +111,24 @@ impl Engine {
 
     pub(crate) fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        if command.is_aborted() {
-            self.finish_aborted(id, fx);
-            return;
-        }
-        if command.marks.contains(CommandMarks::UNDELIVERED) {
-            command.state = CommandState::Held;
-            return;
-        }
         command.state = CommandState::Queued;
-        if command.nexus == NONE {
+        let nexus = command.nexus;
+        if command.marks.intersects(HELD_UP_OR_MEASURED) {
+            if command.is_aborted() {
+                self.finish_aborted(id, fx);
+                return;
+            }
+            if command.marks.contains(CommandMarks::UNDELIVERED) {
+                command.state = CommandState::Held;
+                self.enter_stage(id, Stage::TargetPreExec);
+                return;
+            }
+            // So it is measured.
+            if let Some(latency) = &mut self.latency {
+                latency.enter(id, Stage::CheckOrder, self.now);
+            }
+        }
+        if nexus == NONE {
             self.start(id, fx);
             return;
         }

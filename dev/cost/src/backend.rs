@@ -187,6 +187,12 @@ impl Backend for NullBackend {
         Ok(())
     }
 
+    fn clock(&self) -> Box<dyn scst_core::latency::Clock> {
+        panic!("nothing is measured here")
+    }
+
+    fn set_spin(&mut self, _: Nanos) {}
+
     fn waker(&self) -> Waker {
         Arc::new(NoWaker)
     }

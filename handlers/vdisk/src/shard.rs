@@ -447,6 +447,13 @@ impl HandlerShard for DiskShard {
         io.cancel(cmd);
     }
 
+    fn takes_data_in_place(&self) -> bool {
+        match self.shared.medium {
+            Medium::File { alignment } => alignment == 1,
+            Medium::Null { .. } => true,
+        }
+    }
+
     fn reset(&mut self) -> ControlSettings {
         self.shared.change_pages(|pages| pages.reset())
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::io::{FileId, IoCompletion, IoQueue};
+use scst_core::latency::Clock;
 use scst_mem::BufferPool;
 
 /// A socket (connection or listener) of one back-end.
@@ -72,6 +73,8 @@ pub trait FileRegistry {
 pub trait Backend: IoQueue + FileRegistry {
     /// Monotonic time. Taken once per `wait` and constant until the next.
     fn now(&self) -> Nanos;
+    /// Reads the same time at any moment, for what wants to know more than once for each `wait`.
+    fn clock(&self) -> Box<dyn Clock>;
     /// Opens a TCP listener (SO_REUSEADDR; an IPv6 wildcard address also takes IPv4).
     ///
     /// # Errors
@@ -102,6 +105,8 @@ pub trait Backend: IoQueue + FileRegistry {
     /// # Errors
     /// Only when the back-end itself is broken; the reactor cannot go on then.
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()>;
+    /// Changes [`ReactorConfig::spin`](crate::ReactorConfig::spin).
+    fn set_spin(&mut self, limit: Nanos);
     /// A handle to wake this back-end's `wait`.
     fn waker(&self) -> Waker;
     /// Name for logs: "uring", "posix" or "sim".

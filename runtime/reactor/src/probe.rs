@@ -9,6 +9,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::BufferPool;
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
@@ -93,6 +94,9 @@ impl Backend for AnyBackend {
     fn now(&self) -> Nanos {
         each!(self, b => b.now())
     }
+    fn clock(&self) -> Box<dyn Clock> {
+        each!(self, b => b.clock())
+    }
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
         each!(self, b => b.listen(addr))
     }
@@ -125,6 +129,9 @@ impl Backend for AnyBackend {
     }
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
         each!(self, b => b.wait(deadline, out))
+    }
+    fn set_spin(&mut self, limit: Nanos) {
+        each!(self, b => b.set_spin(limit));
     }
     fn waker(&self) -> Waker {
         each!(self, b => b.waker())

@@ -121,7 +121,10 @@ impl IscsiTarget {
             connection.output.length = segments.iter().map(|e| e.len).sum();
             let token = token(Operation::Send, slot);
             match env.backend.try_send(connection.socket, &segments, env.pool, token) {
-                Some(result) => finish_send(connection, result, env),
+                Some(result) => {
+                    env.shard.time_has_passed();
+                    finish_send(connection, result, env);
+                }
                 None => {
                     protocol.sending(env.now.0, true);
                     connection.output.in_flight = true;

@@ -7,6 +7,7 @@ mod apply;
 mod reactors;
 pub mod reload;
 mod snapshot;
+mod statistics;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use crate::notify;
 use crate::reactor_loop::{Report, ReportKind};
 use crate::reactors::Reactors;
 use crate::signals::Signal;
+use crate::statistics::Snapshot;
 
 use snapshot::Numbers;
 
@@ -84,6 +86,10 @@ pub struct Control {
     portals: Vec<SocketAddr>,
     /// Reactors whose loop has ended.
     ended: BTreeSet<ReactorId>,
+    /// Where state is kept, if somebody has said so.
+    state_dir: Option<PathBuf>,
+    /// Parts of statistics that came while they were asked for.
+    counted: Vec<(ReactorId, Snapshot)>,
 }
 
 impl Control {
@@ -93,6 +99,7 @@ impl Control {
         events: Receiver<Event>,
         config_file: Option<PathBuf>,
         portals: Vec<SocketAddr>,
+        state_dir: Option<PathBuf>,
     ) -> Self {
         Self {
             config_file,
@@ -107,6 +114,8 @@ impl Control {
             wanted_portals: portals,
             portals: Vec::new(),
             ended: BTreeSet::new(),
+            state_dir,
+            counted: Vec::new(),
         }
     }
 
@@ -145,6 +154,7 @@ impl Control {
             match self.next_event([until_watchdog, until_look].into_iter().flatten().min()) {
                 Some(Event::Signal(Signal::Stop)) => return self.stop(),
                 Some(Event::Signal(Signal::Reload)) => self.reload(),
+                Some(Event::Signal(Signal::Statistics)) => self.write_statistics(),
                 Some(Event::Report(report)) => self.report(report),
                 None => {}
             }
@@ -197,7 +207,7 @@ impl Control {
                 self.ended.insert(report.reactor);
             }
             // An answer that came too late, or the last initiator that left while stopping.
-            ReportKind::Done { .. } | ReportKind::Idle => {}
+            ReportKind::Done { .. } | ReportKind::Statistics(_) | ReportKind::Idle => {}
         }
     }
 

@@ -103,6 +103,9 @@ impl Control {
                     self.report(report);
                     return Some(Answer::Ended(reactor));
                 }
+                Event::Report(Report { reactor, kind: ReportKind::Statistics(part) }) => {
+                    self.counted.push((reactor, *part));
+                }
                 event => self.pending.push_back(event),
             }
         }

@@ -80,8 +80,8 @@ impl Control {
                     ReportKind::Idle => drop(idle.insert(report.reactor)),
                     _ => self.report(report),
                 },
-                // A second request to stop ends the process elsewhere; a reload is too late.
-                Some(Event::Signal(Signal::Stop | Signal::Reload)) => {}
+                // A second request to stop ends the process elsewhere; a reload or a report is too late.
+                Some(Event::Signal(Signal::Stop | Signal::Reload | Signal::Statistics)) => {}
             }
         }
         true

@@ -1,7 +1,7 @@
 //! From bytes to PDUs to events.
 
 use crate::error::{CloseReason, Garbage, Misbehavior};
-use crate::event::{Input, RecvEvent, TaskHandle};
+use crate::event::{CommandEvent, Input, RecvEvent, TaskHandle};
 use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, digest_bytes, opcode, padding};
 use crate::session::Session;
 use crate::task::Stage;
@@ -67,6 +67,36 @@ impl Connection {
     /// (`crc32c::crc32c_append`) and give it to `payload_received`. None: no CRC needed.
     pub fn payload_crc(&self) -> Option<u32> {
         if self.parameters.data_digest { self.incoming.as_ref().map(|incoming| incoming.crc) } else { None }
+    }
+
+    /// Takes the data-out of a command that has just been reported, if all of them came with it and all of that is
+    /// there: `bytes` are the received ones behind its header. Returns how many of them are used up; the first
+    /// `write_length` are the data, and no `request_data` is needed. None: nothing has changed, the data have to be
+    /// fetched.
+    pub fn take_immediate(&mut self, session: &mut Session, command: &CommandEvent, bytes: &[u8]) -> Option<usize> {
+        let incoming = self.incoming.as_ref()?;
+        let Segment::Task(pdu) = &incoming.segment else { return None };
+        let length = command.write_length;
+        let whole = pdu.immediate && pdu.last && pdu.length == length && incoming.left == length;
+        let used = length as usize + usize::from(incoming.trailer);
+        if pdu.task != command.task || !whole || bytes.len() < used {
+            return None;
+        }
+        if self.parameters.data_digest {
+            let crc = crc32c::crc32c(&bytes[..length as usize]);
+            if !trailer_is_right(&Incoming { crc, ..*incoming }, &bytes[length as usize..used]) {
+                return None;
+            }
+        }
+        let out = &mut session.tasks.get_mut(command.task).filter(|t| t.stage == Stage::Open)?.out;
+        out.fetch = Some(length);
+        out.received = length;
+        out.unsolicited_open = false;
+        out.reported = true;
+        out.waiting_since = None;
+        self.incoming = None;
+        self.timers.progress = true;
+        Some(used)
     }
 
     /// `length` more bytes of the payload announced by [`RecvEvent::Payload`] are in the buffer.

@@ -17,6 +17,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
@@ -27,6 +28,7 @@ use crate::iovec::IoVecs;
 use crate::net::{self, Socket, last_errno};
 use crate::offload::{Done, Job, Offload};
 use crate::slab::Slab;
+use crate::spin::Spin;
 use crate::{clock, posix::socket::SocketState};
 
 const DEFAULT_THREADS: u32 = 4;
@@ -53,7 +55,7 @@ pub struct Posix {
     ready: VecDeque<Completion>,
     events: Vec<libc::epoll_event>,
     now: Nanos,
-    spin: Nanos,
+    spin: Spin,
 }
 
 impl std::fmt::Debug for Posix {
@@ -91,7 +93,7 @@ impl Posix {
             ready: VecDeque::with_capacity(EVENTS),
             events: Vec::with_capacity(EVENTS),
             now: clock::now(),
-            spin: config.spin,
+            spin: Spin::new(config.spin),
         };
         this.watch(this.bell.fd(), BELL, libc::EPOLLIN)?;
         Ok(this)
@@ -231,6 +233,10 @@ impl Backend for Posix {
         self.now
     }
 
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
+    }
+
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
         let listener = net::listen(addr, true)?;
         self.add(Socket::Listener(listener))
@@ -323,7 +329,7 @@ impl Backend for Posix {
                         i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
                     }
                 };
-                let spinning = self.spin.0 > 0 && clock::now() < start.after(self.spin);
+                let spinning = self.spin.is_on() && clock::now() < self.spin.until(start);
                 if timeout != 0 && (spinning || !self.bell.prepare_sleep()) {
                     timeout = 0;
                 }
@@ -331,10 +337,15 @@ impl Backend for Posix {
             self.poll(timeout)?;
             self.now = clock::now();
             if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                self.spin.waited(Nanos(self.now.0.saturating_sub(start.0)));
                 out.extend(self.ready.drain(..));
                 return Ok(());
             }
         }
+    }
+
+    fn set_spin(&mut self, limit: Nanos) {
+        self.spin = Spin::new(limit);
     }
 
     fn waker(&self) -> Waker {

@@ -11,6 +11,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use super::net::{Holder, Side};
@@ -147,6 +148,10 @@ impl Backend for SimBackend {
         self.now
     }
 
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(self.world.clone())
+    }
+
     fn listen(&mut self, mut addr: SocketAddr) -> io::Result<SocketId> {
         let mut world = self.world.lock();
         if addr.port() == 0 {
@@ -266,6 +271,8 @@ impl Backend for SimBackend {
         }
         Ok(())
     }
+
+    fn set_spin(&mut self, _limit: Nanos) {}
 
     fn waker(&self) -> Waker {
         Arc::new(SimWake(Arc::clone(&self.world.lock().backends[self.number].woken)))

@@ -78,11 +78,14 @@ impl Uring {
         }
     }
 
+    /// A reactor that had to sleep for its last bytes has nothing to gain from looking for more before it has waited.
     fn push_recv(&mut self, slot: u32, fd: types::Fd) {
+        const POLL_FIRST: u16 = 1;
+        let priority = if self.slept && self.has_poll_first { POLL_FIRST } else { 0 };
         let data = self.ops.data(slot);
         let entry = match self.ops.iov(slot).single() {
-            Some((base, len)) => opcode::Recv::new(fd, base, len).build(),
-            None => opcode::RecvMsg::new(fd, self.ops.header(slot)).build(),
+            Some((base, len)) => opcode::Recv::new(fd, base, len).ioprio(priority).build(),
+            None => opcode::RecvMsg::new(fd, self.ops.header(slot)).ioprio(priority).build(),
         };
         self.push(entry.user_data(data));
     }
