@@ -8,7 +8,7 @@ use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
-use crate::handler::{Outcome, Parsed};
+use crate::handler::Parsed;
 use crate::ids::{CmdId, DeviceId};
 use crate::latency::Stage;
 
@@ -48,9 +48,9 @@ impl Engine {
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
         let mut nexus = self.nexuses.at_mut(slot);
         let device = nexus.as_ref().map(|n| n.device);
-        let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
+        let (index, generation, command) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
-        let command = Command::renew(place, new, parse(device));
+        command.renew(new, parse(device));
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
         session.commands += 1;
@@ -68,7 +68,7 @@ impl Engine {
                 before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
             }
         }
-        let bytes = buffer_bytes(command);
+        let bytes = buffer_bytes(command, new.expected.as_ref());
         let lent = new.data.filter(|_| bytes > 0 && command.parsed.direction == DataDirection::ToDevice);
         if let Some(data) = lent {
             debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
@@ -200,14 +200,13 @@ impl Command {
     /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
     /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
     #[inline(always)]
-    fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
-        let command = place.get_or_insert_with(|| Self::blank(new));
+    fn renew(&mut self, new: &NewCommand, parsed: Result<Parsed, SenseData>) {
+        let command = self;
         command.state = CommandState::AwaitingBuffer;
         command.marks = if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() };
         command.session = new.session;
         (command.nexus, command.device) = (NONE, None);
         command.driver_tag = new.driver_tag;
-        command.expected = new.expected;
         command.sg.clear();
         command.reserved = 0;
         command.cdb = new.cdb;
@@ -223,38 +222,17 @@ impl Command {
         }
         let urgent = command.parsed.flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE);
         command.attribute = if urgent { TaskAttribute::HeadOfQueue } else { new.attribute };
-        command
-    }
-
-    fn blank(new: &NewCommand) -> Self {
-        Self {
-            state: CommandState::AwaitingBuffer,
-            marks: CommandMarks::empty(),
-            attribute: new.attribute,
-            session: new.session,
-            nexus: NONE,
-            device: None,
-            driver_tag: new.driver_tag,
-            parsed: Parsed::default(),
-            expected: None,
-            reject: None,
-            previous: NONE,
-            next: NONE,
-            sg: SgList::default(),
-            reserved: 0,
-            outcome: Outcome::good(0),
-            cdb: new.cdb,
-        }
     }
 }
 
 /// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
-fn buffer_bytes(command: &Command) -> u32 {
+#[inline]
+fn buffer_bytes(command: &Command, expected: Option<&ExpectedTransfer>) -> u32 {
     if command.reject.is_some() || command.parsed.direction == DataDirection::None {
         return 0;
     }
     let length = command.parsed.length;
-    match command.expected {
+    match expected {
         Some(e) if e.length != 0 && e.direction != command.parsed.direction => 0,
         Some(e) => length.min(e.length),
         None => length,

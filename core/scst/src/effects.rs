@@ -29,7 +29,7 @@ impl Effects {
     }
 
     /// The next effect.
-    #[inline]
+    #[inline(always)]
     pub fn pop_front(&mut self) -> Option<Effect> {
         self.queue.pop_front()
     }
@@ -41,7 +41,7 @@ impl Effects {
         self.buffers.get(self.released)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, effect: Effect) {
         self.queue.push_back(effect);
     }

@@ -6,6 +6,7 @@ use crate::attention::AttentionQueue;
 use crate::command::NONE;
 use crate::config::LunMap;
 use crate::ids::{DeviceId, SessionId, TargetId};
+use crate::slab::Vacant;
 
 /// A session of this engine.
 #[derive(Debug)]
@@ -76,5 +77,26 @@ impl Nexus {
             head_of_queue: 0,
             queued: 0,
         }
+    }
+}
+
+impl Vacant for Session {
+    fn vacant() -> Self {
+        Self {
+            target: TargetId(0),
+            initiator: String::new(),
+            map: Arc::default(),
+            by_lun: Vec::new(),
+            commands: 0,
+            ended: 0,
+            bytes: 0,
+            closing: false,
+        }
+    }
+}
+
+impl Vacant for Nexus {
+    fn vacant() -> Self {
+        Self::new(SessionId { index: 0, generation: 0 }, TargetId(0), 0, DeviceId(0), false)
     }
 }

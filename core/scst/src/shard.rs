@@ -262,19 +262,12 @@ impl Shard {
 
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        if self.engine.measures_latency() {
-            return self.run_measured(cx, driver);
+        let measured = self.engine.measures_latency();
+        if measured {
+            self.engine.read_clock();
         }
         while let Some(effect) = self.next_effect(cx) {
-            self.carry_out(effect, cx, driver);
-        }
-    }
-
-    /// The same, and writes down when a device gets a command.
-    fn run_measured(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        self.engine.read_clock();
-        while let Some(effect) = self.next_effect(cx) {
-            if let Effect::Execute { cmd } = effect {
+            if measured && let Effect::Execute { cmd } = effect {
                 self.engine.hand_over(cmd);
             }
             self.carry_out(effect, cx, driver);
@@ -282,6 +275,7 @@ impl Shard {
     }
 
     /// The next effect; buffers that nobody needs any more go back first.
+    #[inline(always)]
     fn next_effect(&mut self, cx: &mut RunContext<'_>) -> Option<Effect> {
         while let Some(sg) = self.effects.pop_released() {
             cx.mem.release(sg);
@@ -289,6 +283,7 @@ impl Shard {
         self.effects.pop_front()
     }
 
+    #[inline(always)]
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         match effect {
             Effect::Allocate { cmd, bytes } => {
@@ -369,6 +364,7 @@ impl Shard {
     }
 
     /// True: the command is to be answered now.
+    #[inline(always)]
     fn executed(&mut self, now: Nanos, cmd: CmdId, execution: &Execution) -> bool {
         match execution {
             Execution::Done(outcome) => self.engine.executed_at(now, cmd, outcome, &mut self.effects),

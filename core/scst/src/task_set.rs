@@ -64,10 +64,9 @@ impl Nexus {
         command.marks |= CommandMarks::IN_TASK_SET;
         command.previous = self.newest;
         command.next = NONE;
-        match command.attribute {
-            TaskAttribute::Ordered => self.ordered += 1,
-            TaskAttribute::HeadOfQueue => self.head_of_queue += 1,
-            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        if command.attribute != TaskAttribute::Simple {
+            self.ordered += u32::from(command.attribute == TaskAttribute::Ordered);
+            self.head_of_queue += u32::from(command.attribute == TaskAttribute::HeadOfQueue);
         }
         self.in_task_set += 1;
         let before = std::mem::replace(&mut self.newest, index);
@@ -195,10 +194,9 @@ impl Engine {
             nexus.newest = previous;
         }
         nexus.in_task_set -= 1;
-        match attribute {
-            TaskAttribute::Ordered => nexus.ordered -= 1,
-            TaskAttribute::HeadOfQueue => nexus.head_of_queue -= 1,
-            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        if attribute != TaskAttribute::Simple {
+            nexus.ordered -= u32::from(attribute == TaskAttribute::Ordered);
+            nexus.head_of_queue -= u32::from(attribute == TaskAttribute::HeadOfQueue);
         }
         if nexus.queued > 0 {
             self.give_turns(slot, fx);
