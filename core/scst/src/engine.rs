@@ -194,9 +194,11 @@ impl Engine {
     /// [`Event::Buffer`] without the event: these four come with every command. True: execute it now.
     pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         self.now = now;
-        let execute = self.buffer(cmd, sg, fx);
+        if self.buffer(cmd, sg, fx) {
+            return true;
+        }
         self.settle(fx);
-        execute
+        false
     }
 
     /// [`Event::DataReceived`].

@@ -27,15 +27,17 @@ impl Engine {
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return false };
         let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
-        let free = device.barriers.is_empty() && device.reservation.is_none() && nexus.attentions.is_empty();
         let measured = command.marks.contains(CommandMarks::MEASURED);
-        let in_order = command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED == CommandMarks::IN_TASK_SET
-            && command.attribute == TaskAttribute::Simple
-            && nexus.ordered | nexus.head_of_queue == 0;
-        let writable = !(nexus.read_only || device.control.write_protect);
-        let plain = !flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
-            && (writable || !flags.contains(Flags::WRITES_MEDIUM));
-        if !(free && in_order && plain && command.reject.is_none()) {
+        if command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED != CommandMarks::IN_TASK_SET
+            || command.attribute != TaskAttribute::Simple
+            || nexus.ordered | nexus.head_of_queue != 0
+            || command.reject.is_some()
+            || flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
+            || !device.barriers.is_empty()
+            || device.reservation.is_some()
+            || !nexus.attentions.is_empty()
+            || (flags.contains(Flags::WRITES_MEDIUM) && (nexus.read_only || device.control.write_protect))
+        {
             return false;
         }
         command.state = CommandState::Executing;

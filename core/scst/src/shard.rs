@@ -270,7 +270,19 @@ impl Shard {
             if measured && let Effect::Execute { cmd } = effect {
                 self.engine.hand_over(cmd);
             }
-            self.carry_out(effect, cx, driver);
+            match effect {
+                // What every command has comes first.
+                Effect::Allocate { cmd, bytes } => self.allocate(cmd, bytes, cx, driver),
+                effect => self.carry_out(effect, cx, driver),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn allocate(&mut self, cmd: CmdId, bytes: u32, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+        let sg = cx.mem.allocate(bytes);
+        if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
+            self.execute(cmd, cx, driver);
         }
     }
 
@@ -283,15 +295,9 @@ impl Shard {
         self.effects.pop_front()
     }
 
-    #[inline(always)]
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         match effect {
-            Effect::Allocate { cmd, bytes } => {
-                let sg = cx.mem.allocate(bytes);
-                if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
-                    self.execute(cmd, cx, driver);
-                }
-            }
+            Effect::Nothing | Effect::Allocate { .. } => debug_assert!(false, "carried out by the caller"),
             Effect::Execute { cmd } => self.execute(cmd, cx, driver),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {

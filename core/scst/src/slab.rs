@@ -62,21 +62,27 @@ impl<T: Vacant> Slab<T> {
 
     /// Takes a slot for a value that the caller puts there, over what is in it: a vacant one, or one that was retired.
     /// None when the limit is reached.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&mut self) -> Option<(u32, u32, &mut T)> {
         let index = match self.free.pop() {
             Some(index) => index,
-            None if self.slots.len() < self.limit => {
-                self.slots.push(Slot::vacant());
-                (self.slots.len() - 1) as u32
-            }
-            None => return None,
+            None => self.grow()?,
         };
         let slot = &mut self.slots[index as usize];
         debug_assert!(!slot.is_used());
         slot.key &= !FREE;
         self.used += 1;
         Some((index, slot.key, &mut slot.value))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> Option<u32> {
+        if self.slots.len() >= self.limit {
+            return None;
+        }
+        self.slots.push(Slot::vacant());
+        Some((self.slots.len() - 1) as u32)
     }
 
     /// Takes a value out; its name is void from now on.

@@ -107,6 +107,18 @@ impl DiskShard {
         })
     }
 
+    /// Carries out what is not usual. Apart, because it has kilobytes of answers on its stack.
+    #[cold]
+    #[inline(never)]
+    fn execute_any(&mut self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        match self.decide(cmd, cx) {
+            Ok(Todo::Simple) => self.simple(cmd, cx),
+            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), cmd, cx),
+            Ok(Todo::Done(outcome)) => Execution::Done(outcome),
+            Err(sense) => Execution::Done(Outcome::check(sense)),
+        }
+    }
+
     fn count(&self, command: &DiskCommand) {
         match command {
             DiskCommand::Read { range, .. } => {
@@ -410,15 +422,9 @@ impl HandlerShard for DiskShard {
 
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
         match self.usual(&cmd, cx) {
-            Some(Usual::Simple) => return self.simple(&cmd, cx),
-            Some(Usual::Done(bytes)) => return Execution::Done(Outcome::good(bytes)),
-            None => {}
-        }
-        match self.decide(&cmd, cx) {
-            Ok(Todo::Simple) => self.simple(&cmd, cx),
-            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), &cmd, cx),
-            Ok(Todo::Done(outcome)) => Execution::Done(outcome),
-            Err(sense) => Execution::Done(Outcome::check(sense)),
+            Some(Usual::Simple) => self.simple(&cmd, cx),
+            Some(Usual::Done(bytes)) => Execution::Done(Outcome::good(bytes)),
+            None => self.execute_any(&cmd, cx),
         }
     }
 
