@@ -8,8 +8,8 @@ use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
-use crate::handler::{Outcome, Parsed};
-use crate::ids::CmdId;
+use crate::handler::Parsed;
+use crate::ids::{CmdId, DeviceId};
 use crate::latency::Stage;
 use crate::luns::is_there;
 
@@ -28,6 +28,18 @@ impl Engine {
         parsed: Result<Parsed, SenseData>,
         fx: &mut Effects,
     ) -> Result<CmdId, NoSlot> {
+        self.arrive(now, new, |_| parsed, fx)
+    }
+
+    /// The same for who parses the CDB only when it is known for which device it is.
+    #[inline]
+    pub(crate) fn arrive(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parse: impl FnOnce(Option<DeviceId>) -> Result<Parsed, SenseData>,
+        fx: &mut Effects,
+    ) -> Result<CmdId, NoSlot> {
         self.now = now;
         let limits = &self.config.limits;
         let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
@@ -40,52 +52,58 @@ impl Engine {
             && is_there(&self.devices, entry.device)
         {
             // The first command to this LUN: it has no nexus yet.
-            return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
+            return if self.meet(new.session, &entry) { self.arrive(now, new, parse, fx) } else { Err(NoSlot) };
         }
         let mut nexus = self.nexuses.at_mut(slot);
-        let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
+        let device = nexus.as_ref().map(|n| n.device);
+        let (index, generation, command) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
-        let command = Command::renew(place, new, parsed);
+        command.renew(new, parse(device));
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
         if let Some(latency) = &mut self.latency {
             latency.arrived(id, now);
         }
         session.commands += 1;
-        let mut full = false;
+        let mut before = NONE;
         if let Some(nexus) = &mut nexus {
-            (command.nexus, command.device) = (slot, Some(nexus.device));
-            full = nexus.commands >= limits.commands_per_nexus;
+            (command.nexus, command.device) = (slot, device);
             nexus.commands += 1;
+            if nexus.commands > limits.commands_per_nexus {
+                self.respond_status(id, overload_status(alone), fx);
+                return Ok(id);
+            }
+            // Its place in the order is where it arrived, not where its buffer or its data are there.
+            if !new.held {
+                let device = self.devices.get(nexus.device.0 as usize).and_then(Option::as_ref);
+                before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
+            }
         }
-        if full {
-            self.respond_status(id, overload_status(alone), fx);
-            return Ok(id);
-        }
-        // Its place in the order is where it arrived, not where its buffer or its data are there.
-        let bytes = buffer_bytes(command);
-        if let Some(data) = new.data
-            && bytes > 0
-            && command.parsed.direction == DataDirection::ToDevice
-        {
+        let bytes = buffer_bytes(command, new.expected.as_ref());
+        let lent = new.data.filter(|_| bytes > 0 && command.parsed.direction == DataDirection::ToDevice);
+        if let Some(data) = lent {
             debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
             command.sg.push(data.slice(0, bytes));
             command.marks |= CommandMarks::BORROWED;
-            self.join_task_set(id);
-            self.enter_task_set(id, fx);
-            return Ok(id);
         }
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
-        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
+        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room && lent.is_none() {
             session.bytes += u64::from(bytes);
             command.reserved = bytes;
         }
-        self.join_task_set(id);
+        if before != NONE
+            && let Some(before) = self.commands.at_mut(before)
+        {
+            before.next = index;
+        }
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
             self.enter_task_set(id, fx);
-        } else if bytes == 0 {
+        } else if bytes == 0 || lent.is_some() {
             self.enter_task_set(id, fx);
         } else if room {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
@@ -97,12 +115,15 @@ impl Engine {
     }
 
     /// The pool has answered.
-    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+    ///
+    /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
+    #[inline(always)]
+    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
-            return;
+            return false;
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
         if let Some(sg) = sg {
@@ -120,8 +141,14 @@ impl Engine {
             }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
+            // What is measured goes through the effects, where it is seen when its device gets it.
+            let measured = command.marks.contains(CommandMarks::MEASURED);
+            if !measured && self.start_plain(id) {
+                return true;
+            }
             self.enter_task_set(id, fx);
         }
+        false
     }
 
     /// The driver has fetched the data-out, or given up.
@@ -175,66 +202,58 @@ fn overload_status(alone: bool) -> ScsiStatus {
 }
 
 impl Command {
-    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there: what is large (the
-    /// buffer's list, the CDB) is written over in place, not built and copied.
-    fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
-        let command = place.get_or_insert_with(|| Self::blank(new));
+    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
+    /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
+    #[inline(always)]
+    fn renew(&mut self, new: &NewCommand, parsed: Result<Parsed, SenseData>) {
+        let command = self;
         command.state = CommandState::AwaitingBuffer;
         command.marks = if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() };
         command.session = new.session;
         (command.nexus, command.device) = (NONE, None);
         command.driver_tag = new.driver_tag;
-        command.expected = new.expected;
-        (command.previous, command.next) = (NONE, NONE);
         command.sg.clear();
         command.reserved = 0;
-        command.outcome = Outcome::good(0);
         command.cdb = new.cdb;
         match parsed {
             Ok(parsed) => {
                 command.parsed = parsed;
-                command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                command.reject = None;
+                if !is_as_expected(&parsed, new.expected.as_ref()) {
+                    command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                }
             }
             Err(sense) => (command.parsed, command.reject) = (Parsed::default(), Some(sense)),
         }
         let urgent = command.parsed.flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE);
         command.attribute = if urgent { TaskAttribute::HeadOfQueue } else { new.attribute };
-        command
-    }
-
-    fn blank(new: &NewCommand) -> Self {
-        Self {
-            state: CommandState::AwaitingBuffer,
-            marks: CommandMarks::empty(),
-            attribute: new.attribute,
-            session: new.session,
-            nexus: NONE,
-            device: None,
-            driver_tag: new.driver_tag,
-            parsed: Parsed::default(),
-            expected: None,
-            reject: None,
-            previous: NONE,
-            next: NONE,
-            sg: SgList::default(),
-            reserved: 0,
-            outcome: Outcome::good(0),
-            cdb: new.cdb,
-        }
     }
 }
 
 /// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
-fn buffer_bytes(command: &Command) -> u32 {
+#[inline]
+fn buffer_bytes(command: &Command, expected: Option<&ExpectedTransfer>) -> u32 {
     if command.reject.is_some() || command.parsed.direction == DataDirection::None {
         return 0;
     }
     let length = command.parsed.length;
-    match command.expected {
+    match expected {
         Some(e) if e.length != 0 && e.direction != command.parsed.direction => 0,
         Some(e) => length.min(e.length),
         None => length,
     }
+}
+
+/// Whether CDB and transport say the same, which leaves nothing to compare in detail.
+#[inline(always)]
+fn is_as_expected(parsed: &Parsed, expected: Option<&ExpectedTransfer>) -> bool {
+    expected.is_some_and(|e| {
+        e.length == parsed.length
+            && e.direction == parsed.direction
+            && parsed.length != 0
+            && !parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH)
+            && matches!(parsed.direction, DataDirection::FromDevice | DataDirection::ToDevice)
+    })
 }
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators

@@ -1,7 +1,5 @@
 //! What follows from events, in order, until somebody carries it out.
 
-use std::collections::VecDeque;
-
 use crate::buffer::SgList;
 use crate::event::Effect;
 
@@ -10,7 +8,9 @@ use crate::event::Effect;
 /// Buffers go apart: they are the largest thing an effect could have, and the sooner they are back the better.
 #[derive(Debug, Default)]
 pub struct Effects {
-    queue: VecDeque<Effect>,
+    /// From `next` on; those before have been taken out. It starts over when all have been, which is once in every run.
+    queue: Vec<Effect>,
+    next: usize,
     /// The first `released` of these; the rest are there to be written over.
     buffers: Vec<SgList>,
     released: usize,
@@ -19,19 +19,29 @@ pub struct Effects {
 impl Effects {
     /// With room for so many.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { queue: VecDeque::with_capacity(capacity), buffers: Vec::with_capacity(capacity), released: 0 }
+        Self { queue: Vec::with_capacity(capacity), next: 0, buffers: Vec::with_capacity(capacity), released: 0 }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.released == 0
+        self.queue.len() == self.next && self.released == 0
     }
 
     /// The next effect.
-    #[inline]
+    #[inline(always)]
     pub fn pop_front(&mut self) -> Option<Effect> {
-        self.queue.pop_front()
+        match self.queue.get_mut(self.next) {
+            Some(effect) => {
+                self.next += 1;
+                Some(std::mem::replace(effect, Effect::Nothing))
+            }
+            None => {
+                self.queue.clear();
+                self.next = 0;
+                None
+            }
+        }
     }
 
     /// A buffer to be given back. Take these before effects.
@@ -41,9 +51,9 @@ impl Effects {
         self.buffers.get(self.released)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, effect: Effect) {
-        self.queue.push_back(effect);
+        self.queue.push(effect);
     }
 
     /// A buffer that nobody uses any more.
