@@ -80,6 +80,8 @@ impl Engine {
     }
 
     /// The answer of a measured command has left.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn count_latency(&mut self, id: CmdId) {
         if let (Some(latency), Some(command)) = (&mut self.latency, self.commands.get(id.index, id.generation)) {
             let row = SizeRow::of(command.parsed.direction, command.parsed.length);
