@@ -3,7 +3,7 @@
 use scst_scsi::{Asc, CommandFlags, DataDirection, ScsiStatus, SenseData, SenseKey, TaskAttribute};
 
 use crate::Nanos;
-use crate::buffer::{MAX_TRANSFER_BYTES, SgList};
+use crate::buffer::{Extent, MAX_TRANSFER_BYTES, SgList};
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
@@ -58,7 +58,7 @@ impl Engine {
         let device = nexus.as_ref().map(|n| n.device);
         let (index, generation, command) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
-        command.renew(new, parse(device));
+        let bytes = command.renew(new, parse(device));
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
         if let Some(latency) = &mut self.latency {
@@ -79,18 +79,6 @@ impl Engine {
                 before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
             }
         }
-        let bytes = buffer_bytes(command, new.expected.as_ref());
-        let lent = new.data.filter(|_| bytes > 0 && command.parsed.direction == DataDirection::ToDevice);
-        if let Some(data) = lent {
-            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
-            command.sg.push(data.slice(0, bytes));
-            command.marks |= CommandMarks::BORROWED;
-        }
-        let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
-        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room && lent.is_none() {
-            session.bytes += u64::from(bytes);
-            command.reserved = bytes;
-        }
         if before != NONE
             && let Some(before) = self.commands.at_mut(before)
         {
@@ -99,19 +87,53 @@ impl Engine {
         if let Some(latency) = &mut self.latency {
             latency.arrived(id, now);
         }
+        let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
+        if room && bytes > 0 && bytes <= MAX_TRANSFER_BYTES && new.data.is_none() {
+            session.bytes += u64::from(bytes);
+            if let Some(command) = self.commands.get_mut(index, generation) {
+                command.reserved = bytes;
+            }
+            fx.push_back(Effect::Allocate { cmd: id, bytes });
+        } else {
+            self.arrive_specially(id, bytes, new.data, fx);
+        }
+        Ok(id)
+    }
+
+    /// The rest of the way for a command that takes no buffer, or gets none.
+    #[inline(never)]
+    fn arrive_specially(&mut self, id: CmdId, bytes: u32, data: Option<Extent>, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
         if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
             self.enter_task_set(id, fx);
-        } else if bytes == 0 || lent.is_some() {
+        } else if bytes == 0 {
             self.enter_task_set(id, fx);
-        } else if room {
+        } else if let Some(data) = data.filter(|_| command.parsed.direction == DataDirection::ToDevice) {
+            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
+            command.sg.push(data.slice(0, bytes));
+            command.marks |= CommandMarks::BORROWED;
+            self.enter_task_set(id, fx);
+        } else if self.take_share(id, bytes) {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
         } else {
-            // Others of the session's commands have used up its share.
             self.respond_status(id, ScsiStatus::TASK_SET_FULL, fx);
         }
-        Ok(id)
+    }
+
+    /// Takes bytes from the session's share; false when others of its commands have used it up.
+    fn take_share(&mut self, id: CmdId, bytes: u32) -> bool {
+        let limit = self.config.limits.bytes_per_session;
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
+        let session = command.session;
+        let Some(session) = self.sessions.get_mut(session.index, session.generation) else { return false };
+        if session.bytes != 0 && session.bytes + u64::from(bytes) > limit {
+            return false;
+        }
+        session.bytes += u64::from(bytes);
+        command.reserved = bytes;
+        true
     }
 
     /// The pool has answered.
@@ -205,7 +227,7 @@ impl Command {
     /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
     /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
     #[inline(always)]
-    fn renew(&mut self, new: &NewCommand, parsed: Result<Parsed, SenseData>) {
+    fn renew(&mut self, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> u32 {
         let command = self;
         command.state = CommandState::AwaitingBuffer;
         command.marks = if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() };
@@ -215,23 +237,34 @@ impl Command {
         command.sg.clear();
         command.reserved = 0;
         command.cdb = new.cdb;
-        match parsed {
+        let bytes = match parsed {
             Ok(parsed) => {
                 command.parsed = parsed;
                 command.reject = None;
-                if !is_as_expected(&parsed, new.expected.as_ref()) {
-                    command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                if is_as_expected(&parsed, new.expected.as_ref()) {
+                    parsed.length
+                } else {
+                    command.compare(new.expected.as_ref())
                 }
             }
-            Err(sense) => (command.parsed, command.reject) = (Parsed::default(), Some(sense)),
-        }
+            Err(sense) => {
+                (command.parsed, command.reject) = (Parsed::default(), Some(sense));
+                0
+            }
+        };
         let urgent = command.parsed.flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE);
         command.attribute = if urgent { TaskAttribute::HeadOfQueue } else { new.attribute };
+        bytes
+    }
+
+    #[inline(never)]
+    fn compare(&mut self, expected: Option<&ExpectedTransfer>) -> u32 {
+        self.reject = check_expected(&mut self.parsed, expected);
+        buffer_bytes(self, expected)
     }
 }
 
 /// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
-#[inline]
 fn buffer_bytes(command: &Command, expected: Option<&ExpectedTransfer>) -> u32 {
     if command.reject.is_some() || command.parsed.direction == DataDirection::None {
         return 0;
@@ -247,13 +280,11 @@ fn buffer_bytes(command: &Command, expected: Option<&ExpectedTransfer>) -> u32 {
 /// Whether CDB and transport say the same, which leaves nothing to compare in detail.
 #[inline(always)]
 fn is_as_expected(parsed: &Parsed, expected: Option<&ExpectedTransfer>) -> bool {
-    expected.is_some_and(|e| {
-        e.length == parsed.length
-            && e.direction == parsed.direction
-            && parsed.length != 0
-            && !parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH)
-            && matches!(parsed.direction, DataDirection::FromDevice | DataDirection::ToDevice)
-    })
+    let Some(e) = expected else { return false };
+    if e.direction != parsed.direction || e.length != parsed.length || e.length == 0 {
+        return false;
+    }
+    matches!(e.direction, DataDirection::FromDevice | DataDirection::ToDevice)
 }
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators

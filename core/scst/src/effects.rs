@@ -8,9 +8,10 @@ use crate::event::Effect;
 /// Buffers go apart: they are the largest thing an effect could have, and the sooner they are back the better.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// From `next` on; those before have been taken out. It starts over when all have been, which is once in every run.
+    /// Those from `next` to `end`. It starts over when all have been taken out, which is once in every run.
     queue: Vec<Effect>,
     next: usize,
+    end: usize,
     /// The first `released` of these; the rest are there to be written over.
     buffers: Vec<SgList>,
     released: usize,
@@ -19,29 +20,31 @@ pub struct Effects {
 impl Effects {
     /// With room for so many.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { queue: Vec::with_capacity(capacity), next: 0, buffers: Vec::with_capacity(capacity), released: 0 }
+        Self {
+            queue: Vec::with_capacity(capacity),
+            next: 0,
+            end: 0,
+            buffers: Vec::with_capacity(capacity),
+            released: 0,
+        }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queue.len() == self.next && self.released == 0
+        self.next == self.end && self.released == 0
     }
 
     /// The next effect.
     #[inline(always)]
     pub fn pop_front(&mut self) -> Option<Effect> {
-        match self.queue.get_mut(self.next) {
-            Some(effect) => {
-                self.next += 1;
-                Some(std::mem::replace(effect, Effect::Nothing))
-            }
-            None => {
-                self.queue.clear();
-                self.next = 0;
-                None
-            }
+        if self.next == self.end {
+            (self.next, self.end) = (0, 0);
+            return None;
         }
+        let effect = self.queue.get_mut(self.next)?;
+        self.next += 1;
+        Some(std::mem::replace(effect, Effect::Nothing))
     }
 
     /// A buffer to be given back. Take these before effects.
@@ -53,6 +56,16 @@ impl Effects {
 
     #[inline(always)]
     pub(crate) fn push_back(&mut self, effect: Effect) {
+        match self.queue.get_mut(self.end) {
+            Some(place) => *place = effect,
+            None => self.grow(effect),
+        }
+        self.end += 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, effect: Effect) {
         self.queue.push(effect);
     }
 

@@ -134,6 +134,8 @@ impl Engine {
     }
 
     /// Ends a command with a bare status before it entered the task set.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn respond_status(&mut self, id: CmdId, status: ScsiStatus, fx: &mut Effects) {
         self.complete(id, &Outcome::status(status), fx);
     }
@@ -188,6 +190,8 @@ impl Engine {
     }
 
     /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, else silently.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
@@ -260,6 +264,8 @@ impl Engine {
     }
 
     /// The last command of a closing session has gone.
+    #[cold]
+    #[inline(never)]
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
         if let Some(latency) = &mut self.latency {

@@ -133,6 +133,8 @@ impl Engine {
     }
 
     /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).
+    #[cold]
+    #[inline(never)]
     pub(crate) fn drop_nexus(&mut self, slot: u32, fx: &mut Effects) {
         self.release_holds(slot, fx);
         let Some((index, generation)) = self.nexuses.name(slot) else { return };

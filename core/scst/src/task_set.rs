@@ -197,6 +197,8 @@ impl Engine {
 
     /// Starts every queued command of a nexus whose turn has come. Commands that complete while this goes on come
     /// back here themselves, so each start begins a fresh look.
+    #[cold]
+    #[inline(never)]
     fn give_turns(&mut self, slot: u32, fx: &mut Effects) {
         while let Some(id) = self.next_turn(slot) {
             if let Some(nexus) = self.nexuses.at_mut(slot) {
