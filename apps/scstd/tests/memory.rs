@@ -105,7 +105,7 @@ fn thousands_of_luns_cost_a_bounded_amount_and_sessions_that_do_not_use_them_not
     let before = daemon(1, &[]).resident_memory().unwrap();
     let daemon = daemon(LUNS, &[]);
     let with_luns = daemon.resident_memory().unwrap();
-    assert!(with_luns <= before + LUNS as u64 * 16 * KIB, "{} bytes for each", (with_luns - before) / LUNS as u64);
+    assert!(with_luns <= before + LUNS as u64 * 8 * KIB, "{} bytes for each", (with_luns - before) / LUNS as u64);
     let before = warm(&daemon);
     let mut idle = sessions(&daemon, SESSIONS);
     assert_eq!(idle[0].report_luns().unwrap(), (0..LUNS as u32).collect::<Vec<_>>());
