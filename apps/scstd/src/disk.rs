@@ -1,4 +1,4 @@
-//! A configured device as an open virtual disk.
+//! A configured device as an open one: a virtual disk, or a device without data.
 
 use std::fs;
 use std::sync::Arc;
@@ -6,17 +6,24 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use scst_config::rules::{self, Support};
 use scst_config::{Attributes, Device, HandlerKind};
+use scst_handler_perf::{PerfConfig, PerfDevice};
 use scst_handler_vdisk::{Change, Kind, OpenShard, ShardLink, Vdisk, VdiskConfig};
 use scst_reactor::backend::FileRegistry;
 
 use crate::reactor_loop::{DeviceHalf, DeviceLink, DeviceSource};
 
-/// An open disk; reactors hold the other ends of it.
+/// An open device; reactors hold the other ends of it.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    vdisk: Arc<Vdisk>,
+    opened: Opened,
     /// The file, or what stands in for one; for the log.
     behind: String,
+}
+
+#[derive(Clone, Debug)]
+enum Opened {
+    Vdisk(Arc<Vdisk>),
+    Perf(Arc<PerfDevice>),
 }
 
 impl Disk {
@@ -25,9 +32,12 @@ impl Disk {
     /// # Errors
     /// Attributes that contradict each other, or do not fit the file.
     pub fn open(name: &str, device: &Device, globals: &Attributes) -> Result<Self> {
-        let vdisk = Vdisk::open(vdisk_config(name, device, globals)?)?;
+        let opened = match configured(name, device, globals)? {
+            Configured::Vdisk(config) => Opened::Vdisk(Arc::new(Vdisk::open(config)?)),
+            Configured::Perf(config) => Opened::Perf(Arc::new(PerfDevice::open(config)?)),
+        };
         let behind = device.attributes.text_if_known("filename").map_or_else(|| "no file".to_owned(), str::to_owned);
-        Ok(Self { vdisk: Arc::new(vdisk), behind })
+        Ok(Self { opened, behind })
     }
 
     /// Everything that can be said about a device without opening it.
@@ -35,27 +45,38 @@ impl Disk {
     /// # Errors
     /// Attributes that contradict each other.
     pub fn check(name: &str, device: &Device, globals: &Attributes) -> Result<()> {
-        Ok(vdisk_config(name, device, globals)?.validate()?)
+        match configured(name, device, globals)? {
+            Configured::Vdisk(config) => config.validate()?,
+            Configured::Perf(config) => config.validate()?,
+        }
+        Ok(())
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.vdisk.name()
+        match &self.opened {
+            Opened::Vdisk(vdisk) => vdisk.name(),
+            Opened::Perf(device) => device.name(),
+        }
     }
 
     /// What is behind it and how large it is, for the log.
     pub fn describe(&self) -> String {
-        format!("{} ({} bytes)", self.behind, self.vdisk.status().bytes)
+        let bytes = match &self.opened {
+            Opened::Vdisk(vdisk) => vdisk.status().bytes,
+            Opened::Perf(device) => device.config().size,
+        };
+        format!("{} ({bytes} bytes)", self.behind)
     }
 
     /// Whether its file is there.
     pub fn is_online(&self) -> bool {
-        self.vdisk.status().online
+        self.vdisk().is_none_or(|vdisk| vdisk.status().online)
     }
 
     /// Looks whether a file that was away is back. May block for as long as the file system does.
     pub fn poll(&self) -> Option<Change> {
-        self.vdisk.poll()
+        self.vdisk()?.poll()
     }
 
     /// Takes over the size of its file; opens the file anew when written data were lost, since the operator who asks
@@ -64,10 +85,11 @@ impl Disk {
     /// # Errors
     /// What the system says.
     pub fn resynchronise(&self) -> Result<Option<Change>> {
-        if self.vdisk.status().flush_error.is_some() {
-            return Ok(Some(self.vdisk.reopen()?));
+        let Some(vdisk) = self.vdisk() else { return Ok(None) };
+        if vdisk.status().flush_error.is_some() {
+            return Ok(Some(vdisk.reopen()?));
         }
-        self.vdisk.resync_size().with_context(|| self.behind.clone())
+        vdisk.resync_size().with_context(|| self.behind.clone())
     }
 
     /// Makes everything written durable.
@@ -75,12 +97,24 @@ impl Disk {
     /// # Errors
     /// The error of the storage: written data may be lost.
     pub fn flush(&self) -> Result<()> {
-        self.vdisk.sync().with_context(|| format!("device {}: {} cannot be flushed", self.name(), self.behind))
+        let Some(vdisk) = self.vdisk() else { return Ok(()) };
+        vdisk.sync().with_context(|| format!("device {}: {} cannot be flushed", self.name(), self.behind))
     }
 
     /// What reactors need.
     pub fn source(&self) -> Arc<dyn DeviceSource> {
-        Arc::new(VdiskSource(Arc::clone(&self.vdisk)))
+        match &self.opened {
+            Opened::Vdisk(vdisk) => Arc::new(VdiskSource(Arc::clone(vdisk))),
+            Opened::Perf(device) => Arc::new(PerfSource(Arc::clone(device))),
+        }
+    }
+
+    /// The virtual disk, if there can be a file.
+    fn vdisk(&self) -> Option<&Vdisk> {
+        match &self.opened {
+            Opened::Vdisk(vdisk) => Some(vdisk),
+            Opened::Perf(_) => None,
+        }
     }
 }
 
@@ -90,6 +124,14 @@ impl DeviceSource for VdiskSource {
     fn open_half(&self, files: &mut dyn FileRegistry) -> DeviceHalf {
         let OpenShard { shard, link } = self.0.open_shard(files);
         DeviceHalf { handler: shard, link: Some(Box::new(VdiskLink(link))) }
+    }
+}
+
+struct PerfSource(Arc<PerfDevice>);
+
+impl DeviceSource for PerfSource {
+    fn open_half(&self, _: &mut dyn FileRegistry) -> DeviceHalf {
+        DeviceHalf { handler: self.0.open_shard(), link: None }
     }
 }
 
@@ -105,14 +147,41 @@ impl DeviceLink for VdiskLink {
     }
 }
 
+/// The settings of a device, as its handler takes them.
+#[derive(Clone, PartialEq, Debug)]
+enum Configured {
+    Vdisk(VdiskConfig),
+    Perf(PerfConfig),
+}
+
+impl Configured {
+    fn new(handler: HandlerKind, name: &str) -> Self {
+        let perf = |kind| Self::Perf(PerfConfig::new(kind, name));
+        match handler {
+            HandlerKind::VdiskFileio => Self::Vdisk(VdiskConfig::new(Kind::File, name)),
+            HandlerKind::VdiskNullio => Self::Vdisk(VdiskConfig::new(Kind::Null, name)),
+            HandlerKind::DevDiskPerf => perf(scst_handler_perf::Kind::Disk),
+            HandlerKind::DevModiskPerf => perf(scst_handler_perf::Kind::Optical),
+            HandlerKind::DevTapePerf => perf(scst_handler_perf::Kind::Tape),
+        }
+    }
+
+    fn set(&mut self, attribute: &str, value: &str) -> Result<()> {
+        match self {
+            Self::Vdisk(config) => config.set(attribute, value)?,
+            Self::Perf(config) => config.set(attribute, value)?,
+        }
+        Ok(())
+    }
+}
+
 /// Every attribute that works is one of the handler's.
-fn vdisk_config(name: &str, device: &Device, globals: &Attributes) -> Result<VdiskConfig> {
-    let kind = match device.handler {
-        HandlerKind::VdiskFileio => Kind::File,
-        HandlerKind::VdiskNullio => Kind::Null,
-    };
-    let mut config = VdiskConfig::new(kind, name);
-    config.instance = instance(globals);
+fn configured(name: &str, device: &Device, globals: &Attributes) -> Result<Configured> {
+    let mut config = Configured::new(device.handler, name);
+    match &mut config {
+        Configured::Vdisk(config) => config.instance = instance(globals),
+        Configured::Perf(config) => config.instance = instance(globals),
+    }
     for (attribute, values) in device.attributes.given() {
         let works = rules::find(device.attributes.table(), attribute).is_some_and(|r| r.support == Support::Works);
         if let Some(value) = values.first().filter(|_| works) {
@@ -137,17 +206,17 @@ mod tests {
     use scst_config::parse;
     use scst_scsi::designator::Naa;
 
-    fn configured(text: &str) -> Result<VdiskConfig> {
+    fn device(text: &str) -> Result<Configured> {
         let configuration = parse("test", text.as_bytes())?.configuration;
         let (name, device) = configuration.devices.first_key_value().expect("a device");
-        vdisk_config(name, device, &configuration.globals)
+        configured(name, device, &configuration.globals)
     }
 
     #[test]
     fn attributes_reach_the_handler() {
         let text = "setup_id 0x1f\nHANDLER vdisk_fileio {\nDEVICE d {\nfilename /x\nblocksize 0x1000\nnv_cache 1\n\
                     threads_num 3\nusn abc\nnaa_id 0x5002c1ffffffffff\n}\n}";
-        let config = configured(text).unwrap();
+        let config = device(text).unwrap();
         let expected = VdiskConfig {
             instance: "1f".to_owned(),
             block_size: 4096,
@@ -156,21 +225,32 @@ mod tests {
             naa: Some(Naa::Short(0x5002_c1ff_ffff_ffff)),
             ..VdiskConfig::file("d", "/x")
         };
-        assert_eq!(config, expected);
-        let config = configured("HANDLER vdisk_nullio {\nDEVICE d {\nsize_mb 3\ndummy 0\n}\n}").unwrap();
-        assert_eq!((config.kind, config.size), (Kind::Null, 3 << 20));
+        assert_eq!(config, Configured::Vdisk(expected));
+        let config = device("HANDLER vdisk_nullio {\nDEVICE d {\nsize_mb 3\ndummy 0\n}\n}").unwrap();
+        let expected =
+            VdiskConfig { instance: instance(&Attributes::new(rules::GLOBAL)), ..VdiskConfig::null("d", 3 << 20) };
+        assert_eq!(config, Configured::Vdisk(expected));
+        let config =
+            device("setup_id 1\nHANDLER dev_tape_perf {\nDEVICE t {\nsize 8G\nstrict_security 0\n}\n}").unwrap();
+        let expected = PerfConfig {
+            instance: "1".to_owned(),
+            size: 8 << 30,
+            strict_security: false,
+            ..PerfConfig::new(scst_handler_perf::Kind::Tape, "t")
+        };
+        assert_eq!(config, Configured::Perf(expected));
     }
 
     /// Each table has one truth: what the configuration accepts, the handler must too, and the defaults are the same.
     #[test]
     fn the_defaults_of_the_table_are_those_of_the_handler() {
         for handler in HandlerKind::ALL {
-            let (text, kind) = match handler {
-                HandlerKind::VdiskFileio => ("HANDLER vdisk_fileio {\nDEVICE d {\nfilename /x\n}\n}", Kind::File),
-                HandlerKind::VdiskNullio => ("HANDLER vdisk_nullio {\nDEVICE d\n}", Kind::Null),
-            };
-            let plain = configured(text).unwrap();
-            assert_eq!(plain.kind, kind);
+            let filename = if handler == HandlerKind::VdiskFileio { "filename /x" } else { "" };
+            let text = format!("HANDLER {} {{\nDEVICE d {{\n{filename}\n}}\n}}", handler.name());
+            let plain = device(&text).unwrap();
+            if let Configured::Perf(config) = &plain {
+                assert_eq!(config.kind.handler(), handler.name());
+            }
             let mut set = plain.clone();
             for rule in rules::rows(handler.table()).filter(|r| r.support == Support::Works && !r.default.is_empty()) {
                 set.set(rule.name, rule.default).unwrap();

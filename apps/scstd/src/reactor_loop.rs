@@ -83,6 +83,8 @@ pub enum Request {
     RemoveTarget(TargetId),
     /// New settings of the iSCSI driver.
     Configure(Arc<IscsiConfig>),
+    /// Poll at most so long before sleeping.
+    Poll(Nanos),
     /// Initiators must hear that something about a device has changed.
     Attention {
         /// The device.
@@ -90,6 +92,8 @@ pub enum Request {
         /// What.
         asc: Asc,
     },
+    /// Measure the latencies of commands from now on, or no longer.
+    MeasureLatency(bool),
     /// Listen on an address; the answer has the address in use.
     Listen(SocketAddr),
     /// Stop listening, ask every initiator to log out; [`ReportKind::Idle`] follows.
@@ -348,6 +352,8 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             Request::RemoveTarget(target) => self.shard.control(now, Control::RemoveTarget(target)),
             Request::Attention { device, asc } => self.shard.control(now, Control::Attention { device, asc }),
             Request::Configure(config) => self.driver.configure(config),
+            Request::Poll(limit) => self.backend.set_spin(limit),
+            Request::MeasureLatency(on) => self.shard.measure_latency(on.then(|| self.backend.clock())),
             Request::Listen(address) => return self.driver.listen(&mut self.backend, address).map(Some),
             Request::Shutdown => {
                 self.driver.begin_shutdown(now, &mut self.backend);

@@ -6,19 +6,23 @@
 //!
 //! A new section is a field of [`Snapshot`] (filled in `take`, carried on in `append`) and a row of [`SECTIONS`].
 
+mod latency;
 mod sessions;
 mod sgv;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use scst_core::ids::ReactorId;
+use scst_core::ids::{DeviceId, ReactorId};
+use scst_core::latency::{SizeLatency, UnitLatency};
 use scst_core::shard::Shard;
 use scst_core::statistics::SessionStatistics;
 use scst_mem::{BufferPool, PoolStatistics};
 
 /// Session slots in one part.
 const SESSIONS_PER_PART: u32 = 256;
+/// Device numbers in one part; each may have 14 KiB.
+const UNITS_PER_PART: u32 = 32;
 
 /// What one reactor has counted.
 #[derive(Debug, Default)]
@@ -29,18 +33,25 @@ pub struct Snapshot {
     pub sessions: Vec<SessionStatistics>,
     /// Its command buffers; in part 0.
     pub buffers: Option<Box<PoolStatistics>>,
+    /// Latencies of sessions that are not measured on their own.
+    pub other_sessions: Vec<SizeLatency>,
+    /// Latencies by logical unit.
+    pub units: Vec<UnitLatency>,
 }
 
 impl Snapshot {
     /// Takes one part, numbered from 0. What is not many is in part 0.
     pub fn take(part: u32, shard: &Shard, pool: &BufferPool) -> Self {
         let engine = shard.engine();
-        let from = part.saturating_mul(SESSIONS_PER_PART);
-        let to = from.saturating_add(SESSIONS_PER_PART);
+        let range = |size: u32| part.saturating_mul(size)..part.saturating_add(1).saturating_mul(size);
+        let (sessions, units) = (range(SESSIONS_PER_PART), range(UNITS_PER_PART));
+        let first = part == 0;
         Self {
-            more: engine.session_slots() > to,
-            sessions: engine.session_statistics(from..to).collect(),
-            buffers: (part == 0).then(|| Box::new(pool.statistics())),
+            more: engine.session_slots() > sessions.end || engine.measured_units() > units.end,
+            sessions: engine.session_statistics(sessions).collect(),
+            buffers: first.then(|| Box::new(pool.statistics())),
+            other_sessions: if first { engine.other_session_latency() } else { Vec::new() },
+            units: engine.unit_latency(units).chain(engine.other_unit_latency().filter(|_| first)).collect(),
         }
     }
 
@@ -49,6 +60,8 @@ impl Snapshot {
         self.more = part.more;
         self.sessions.extend(part.sessions);
         self.buffers = self.buffers.take().or(part.buffers);
+        self.other_sessions.extend(part.other_sessions);
+        self.units.extend(part.units);
     }
 }
 
@@ -57,6 +70,8 @@ impl Snapshot {
 pub struct Statistics {
     /// By reactor.
     pub reactors: BTreeMap<ReactorId, Snapshot>,
+    /// Names of devices.
+    pub devices: BTreeMap<DeviceId, String>,
 }
 
 impl Statistics {
@@ -82,6 +97,8 @@ const SECTIONS: &[Section] = &[
     Section { name: "sessions", print: sessions::print },
     Section { name: "sgv", print: sgv::print },
     Section { name: "sgv_sizes", print: sgv::print_sizes },
+    Section { name: "latency", print: latency::print_sessions },
+    Section { name: "histograms", print: latency::print_units },
 ];
 
 /// The report as text: `[section]` lines, under each a table with a line of headings.
@@ -94,6 +111,14 @@ pub fn report(statistics: &Statistics, version: &str, unix_seconds: u64) -> Stri
         let _ = (section.print)(statistics, &mut out);
     }
     out
+}
+
+/// A name as one field: what the other side has chosen must not look like more fields or lines.
+fn word(name: &str) -> String {
+    if name.is_empty() {
+        return "-".to_owned();
+    }
+    name.chars().map(|c| if c.is_whitespace() || c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! In the steady state a READ or a WRITE allocates nothing: every allocation of the process is counted, but those of the
-//! test's own thread, which plays the initiator.
+//! test's own thread, which plays the initiator. So it is while latencies are measured.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -43,7 +42,7 @@ struct Reactor {
 }
 
 impl Reactor {
-    fn start(choice: BackendChoice, disk: &Path) -> Option<Self> {
+    fn start(choice: BackendChoice, handler: &str, attributes: &str) -> Option<Self> {
         let pool = BufferPool::new(PoolConfig { budget: 64 << 20, ..PoolConfig::default() });
         let backend = scst_reactor::open(choice, &ReactorConfig::new(Arc::clone(pool.arenas()))).ok()?;
         let (mail, inbox) = mailbox(64, backend.waker());
@@ -60,7 +59,7 @@ impl Reactor {
             ReactorLoop::new(place, Limits::default(), backend, pool, driver, post).run();
         });
         let mut reactor = Self { mail, reports, thread, portal: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let text = format!("HANDLER vdisk_fileio {{\n DEVICE disk1 {{\n filename \"{}\"\n }}\n}}\n", disk.display());
+        let text = format!("HANDLER {handler} {{\n DEVICE disk1 {{\n {attributes}\n }}\n}}\n");
         let configuration: Configuration = parse("test", text.as_bytes()).unwrap().configuration;
         let disk = Disk::open("disk1", &configuration.devices["disk1"], &configuration.globals).unwrap();
         let device = DeviceId(0);
@@ -132,21 +131,54 @@ fn read_and_write_allocate_nothing() {
     let disk = directory.path().join("disk1.img");
     std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
     let mut measured = 0;
-    for choice in [BackendChoice::Posix, BackendChoice::Uring] {
-        let Some(reactor) = Reactor::start(choice, &disk) else { continue };
+    for (choice, zero_copy) in [(BackendChoice::Posix, 0), (BackendChoice::Uring, 0), (BackendChoice::Uring, 1)] {
+        let attributes = format!("filename \"{}\"\n zero_copy_read {zero_copy}", disk.display());
+        let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &attributes) else { continue };
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
         host.clear_unit_attentions(0).unwrap();
-        for blocks in [8_u32, 128, 1024] {
+        for (measured, blocks) in [(false, 8_u32), (false, 128), (false, 1024), (true, 8), (true, 1024)] {
+            reactor.ask(Request::MeasureLatency(measured));
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];
-            let name = |what| format!("{choice:?} {what} of {blocks} blocks");
+            let name = |what| {
+                format!("{choice:?} {what} of {blocks} blocks, measured: {measured}, zero_copy_read {zero_copy}")
+            };
             measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
             measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
         }
         drop(host);
         reactor.end();
+        without_data(choice);
         measured += 1;
     }
     assert!(measured >= 1, "no back-end could be opened");
+}
+
+/// The same for devices without data; on a tape every command is alone, which must not cost memory either.
+fn without_data(choice: BackendChoice) {
+    let login = |reactor: &Reactor| {
+        let config = LoginConfig::normal("iqn.2026-01.example:host", TARGET);
+        let mut host = Initiator::connect(reactor.portal, config).unwrap();
+        host.clear_unit_attentions(0).unwrap();
+        host
+    };
+    let name = |what| format!("{choice:?} {what}");
+    let data = vec![0x5a; 4096];
+    let Some(reactor) = Reactor::start(choice, "dev_disk_perf", "") else { return };
+    let mut host = login(&reactor);
+    measure(&name("WRITE of a disk"), &mut host, |n| Command::write_blocks(0, n, 512, data.clone()));
+    measure(&name("READ of a disk"), &mut host, |n| Command::read_blocks(0, n, 8, 512));
+    drop(host);
+    reactor.end();
+    let Some(reactor) = Reactor::start(choice, "dev_tape_perf", "") else { return };
+    let mut host = login(&reactor);
+    let block = |opcode| vec![opcode, 0, 0, 0x10, 0, 0];
+    measure(&name("WRITE of a tape"), &mut host, |_| Command::write(0, block(0x0a), data.clone()));
+    measure(&name("READ of a tape"), &mut host, |n| match n % 100 {
+        0 => Command::new(0, vec![0x01, 0, 0, 0, 0, 0]),
+        _ => Command::read(0, block(0x08), 4096),
+    });
+    drop(host);
+    reactor.end();
 }

@@ -120,6 +120,8 @@ pub enum DiskCommand {
     OrWrite { range: BlockRange, fua: bool, dpo: bool },
     /// WRITE SAME 10/16.
     WriteSame(WriteSame),
+    /// ERASE 10/12 of optical memory devices; `all` is everything from the first block on.
+    Erase { range: BlockRange, all: bool },
     /// UNMAP with a parameter list of `length` bytes, see [`crate::unmap`].
     Unmap { anchor: bool, length: u16 },
     /// GET LBA STATUS (16), see [`crate::lba_status`].
@@ -167,7 +169,10 @@ impl DiskCommand {
             | Self::CompareAndWrite { range, .. }
             | Self::OrWrite { range, .. }
             | Self::WriteSame(WriteSame { range, .. }) => Some(range),
-            Self::GetLbaStatus { lba, .. } => Some(BlockRange { lba, blocks: 1 }),
+            Self::Erase { range, all: false } => Some(range),
+            Self::Erase { range: BlockRange { lba, .. }, all: true } | Self::GetLbaStatus { lba, .. } => {
+                Some(BlockRange { lba, blocks: 1 })
+            }
             _ => None,
         }
     }
@@ -187,7 +192,7 @@ pub struct ParsedCommand {
     /// First block touched, for commands with `MEDIUM_ACCESS`.
     pub lba: u64,
     /// Number of blocks touched, for commands with `MEDIUM_ACCESS`; `u64::MAX` for UNMAP, whose parameter list has the
-    /// ranges, and 0 for a PRE-FETCH up to the end.
+    /// ranges, and ERASE of all; 0 for a PRE-FETCH up to the end.
     pub blocks: u64,
 }
 

@@ -7,12 +7,12 @@ use scst_scsi::{DeviceType, SenseData};
 use crate::params::{DiskParameters, PortIdentity, finish};
 use crate::vpd;
 
-/// PERIPHERAL QUALIFIER and PERIPHERAL DEVICE TYPE: a disk, or the placeholder of a dummy device.
+/// PERIPHERAL QUALIFIER and PERIPHERAL DEVICE TYPE: a device that is there, or the placeholder of a dummy device.
 pub fn peripheral(disk: &DiskParameters) -> Peripheral {
     if disk.dummy {
         Peripheral { qualifier: PeripheralQualifier::NotConnected, device_type: DeviceType::UNKNOWN }
     } else {
-        Peripheral::connected(DeviceType::DISK)
+        Peripheral::connected(disk.device_type)
     }
 }
 
@@ -86,6 +86,19 @@ mod tests {
         disk.dummy = true;
         assert_eq!(inquiry(&disk, None, 1).unwrap(), [0x3f]);
         assert_eq!(inquiry(&disk, Some(0x80), 1).unwrap(), [0x3f]);
+    }
+
+    #[test]
+    fn other_device_types_have_no_pages_of_disks() {
+        let mut disk = DiskParameters::new("mo", "", 2048);
+        disk.device_type = DeviceType::OPTICAL;
+        disk.removable = true;
+        assert_eq!(inquiry(&disk, None, 2).unwrap(), [0x07, 0x80]);
+        assert_eq!(inquiry(&disk, Some(0), 255).unwrap(), [0x07, 0, 0, 4, 0x00, 0x80, 0x83, 0x86]);
+        assert_eq!(inquiry(&disk, Some(0xb0), 255), Err(SenseData::invalid_field_in_cdb(2, None)));
+        disk.device_type = DeviceType::TAPE;
+        assert_eq!(inquiry(&disk, Some(0x80), 4).unwrap(), [0x01, 0x80, 0, 8]);
+        assert_eq!(inquiry(&disk, Some(0x86), 255).unwrap()[6] & 1, 0, "V_SUP is for disks");
     }
 
     #[test]

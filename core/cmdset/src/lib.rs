@@ -1,6 +1,6 @@
-//! SPC and SBC command sets for virtual disks, without I/O.
+//! SPC, SBC and SSC command sets for virtual disks, optical memory devices and tapes, without I/O.
 //!
-//! Called by the device handlers that emulate a disk (`handlers/vdisk`, later BLOCKIO and the like). A handler parses a
+//! Called by the device handlers that emulate a device (`handlers/vdisk`, `handlers/perf`, later BLOCKIO and the like). A handler parses a
 //! CDB with [`parse()`] into a [`DiskCommand`], admits it with [`ParsedCommand::admit`] when it starts, and either
 //! moves data itself (READ, WRITE, ...) or lets this crate build the answer into a scratch buffer (everything else).
 //!
@@ -12,6 +12,7 @@
 //! * [`inquiry`], [`mode`], [`log`], [`capacity`], [`opcodes`], [`lba_status`]: answers; [`Answers`] picks
 //!   the right one.
 //! * [`unmap`], [`write_same`], [`medium`], [`ModePages::select`]: what is to be done with a parameter list or medium.
+//! * [`ssc`]: the same for tapes.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -26,6 +27,7 @@ mod mode_select;
 pub mod opcodes;
 pub mod params;
 mod parse;
+pub mod ssc;
 pub mod unmap;
 pub mod validate;
 mod vpd;

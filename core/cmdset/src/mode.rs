@@ -3,9 +3,9 @@
 use scst_scsi::bytes::Writer;
 use scst_scsi::mode::{
     BlockDescriptor, CachingPage, ControlExtensionPage, ControlPage, ErrorRecoveryPage, InformationalExceptionsPage,
-    ModeHeader, ModePage, RawPage, device_specific, page,
+    ModeHeader, ModePage, OpticalMemoryPage, RawPage, device_specific, medium_type, page,
 };
-use scst_scsi::{Asc, SenseData};
+use scst_scsi::{Asc, DeviceType, SenseData};
 
 use crate::command::ModeSense;
 use crate::params::{DiskParameters, DiskState, Geometry, finish};
@@ -16,7 +16,7 @@ pub(crate) const MAX_PAGE: usize = 32;
 const BUSY_TIMEOUT: u16 = 0xffff;
 
 /// What MODE SELECT can change in the control page.
-const CHANGEABLE_CONTROL: ControlPage = ControlPage {
+pub(crate) const CHANGEABLE_CONTROL: ControlPage = ControlPage {
     d_sense: true,
     queue_algorithm_modifier: 0xf,
     qerr: 0x3,
@@ -116,14 +116,21 @@ pub(crate) struct Page {
     pub(crate) take: Take,
 }
 
+/// The pages of a device, ascending.
+pub(crate) fn pages_of(disk: &DiskParameters) -> impl Iterator<Item = &'static Page> + use<> {
+    let optical = disk.device_type == DeviceType::OPTICAL;
+    PAGES.iter().filter(move |page| optical || page.code != page::OPTICAL_MEMORY)
+}
+
 /// All pages, ascending.
-pub(crate) const PAGES: [Page; 5] = [
+const PAGES: [Page; 6] = [
     Page {
         emit: |_, ps, out| recovery().emit(ps, out),
         emit_changeable: |_, ps, out| ErrorRecoveryPage::default().emit(ps, out),
         take: |_, _| Ok(()),
         ..Page::of::<ErrorRecoveryPage>()
     },
+    Page::of::<OpticalMemoryPage>(),
     Page {
         emit: |values, ps, out| caching(values.write_cache).emit(ps, out),
         emit_changeable: |disk, ps, out| caching(!disk.nv_cache).emit(ps, out),
@@ -197,7 +204,7 @@ fn take_caching(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize
     Ok(())
 }
 
-fn control(values: &ModeValues) -> ControlPage {
+pub(crate) fn control(values: &ModeValues) -> ControlPage {
     ControlPage {
         tst: u8::from(values.task_set_per_nexus),
         d_sense: values.descriptor_sense,
@@ -210,7 +217,7 @@ fn control(values: &ModeValues) -> ControlPage {
     }
 }
 
-fn take_control(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize, u8)> {
+pub(crate) fn take_control(values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), (usize, u8)> {
     let Some(page) = ControlPage::parse(raw) else { return Ok(()) };
     values.unrestricted_reordering = match page.queue_algorithm_modifier {
         0 => false,
@@ -247,11 +254,11 @@ pub fn sense(
         _ if disk.saves_mode_pages => Some(&pages.saved),
         _ => return Err(SenseData::illegal_request(Asc::SAVING_PARAMETERS_NOT_SUPPORTED)),
     };
-    check_page(command)?;
+    check_page(disk, command)?;
     let mut out = Writer::new(buf);
     let (head, descriptor) = header(disk, state, command);
     head.emit_with(command.ten, descriptor, &mut out, |out| {
-        for page in PAGES.iter().filter(|page| page.matches(command.page, command.subpage)) {
+        for page in pages_of(disk).filter(|page| page.matches(command.page, command.subpage)) {
             let image = values.map_or_else(|| page.changeable(disk), |values| page.image(values, disk));
             out.bytes(&image[..page.length]);
         }
@@ -260,12 +267,12 @@ pub fn sense(
 }
 
 /// Subpage 00h or FFh of a page that exists, or exactly a page that exists (SPC-6 table 226).
-fn check_page(command: &ModeSense) -> Result<(), SenseData> {
-    if !PAGES.iter().any(|page| page.matches(command.page, page::ALL_SUBPAGES)) {
+fn check_page(disk: &DiskParameters, command: &ModeSense) -> Result<(), SenseData> {
+    if !pages_of(disk).any(|page| page.matches(command.page, page::ALL_SUBPAGES)) {
         return Err(SenseData::invalid_field_in_cdb(2, Some(5)));
     }
     let all_subpages_only = command.page == page::ALL && !matches!(command.subpage, 0 | page::ALL_SUBPAGES);
-    if all_subpages_only || !PAGES.iter().any(|page| page.matches(command.page, command.subpage)) {
+    if all_subpages_only || !pages_of(disk).any(|page| page.matches(command.page, command.subpage)) {
         return Err(SenseData::invalid_field_in_cdb(3, None));
     }
     Ok(())
@@ -276,6 +283,7 @@ fn header(disk: &DiskParameters, state: &DiskState, command: &ModeSense) -> (Mod
     let protected = disk.read_only || state.read_only || state.software_write_protect;
     let wp = if protected { device_specific::WP } else { 0 };
     let head = ModeHeader {
+        medium_type: medium_type_of(disk),
         device_specific: wp | device_specific::DPOFUA,
         long_lba: command.long_lba && !command.no_block_descriptor,
         ..ModeHeader::default()
@@ -283,6 +291,15 @@ fn header(disk: &DiskParameters, state: &DiskState, command: &ModeSense) -> (Mod
     let Geometry { blocks, block_size } = state.geometry;
     let descriptor = BlockDescriptor { blocks, block_length: block_size };
     (head, (!command.no_block_descriptor).then_some(descriptor))
+}
+
+/// MEDIUM TYPE: what an optical medium is; disks have but one (SBC-4 6.5.1).
+fn medium_type_of(disk: &DiskParameters) -> u8 {
+    match disk.device_type {
+        DeviceType::OPTICAL if disk.read_only => medium_type::OPTICAL_READ_ONLY,
+        DeviceType::OPTICAL => medium_type::OPTICAL_ERASABLE,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -323,6 +340,18 @@ mod tests {
         assert_eq!(page(&through, 1)[6], 0x04);
         let nv = DiskParameters { nv_cache: true, ..disk() };
         assert_eq!((page(&nv, 0)[6], page(&nv, 1)[6]), (0, 0));
+    }
+
+    #[test]
+    fn an_optical_memory_device_tells_its_medium_and_has_a_page_of_its_own() {
+        let optical = DiskParameters { device_type: DeviceType::OPTICAL, removable: true, ..disk() };
+        let data = run(&optical, &STATE, &request(false, 0, 0x3f, 0)).unwrap();
+        assert_eq!(data[..4], [63, 0x03, 0x10, 0]);
+        assert_eq!((data[4], data[16], data[20], data[40], data[52]), (0x01, 0x06, 0x08, 0x0a, 0x1c));
+        assert_eq!(data[16..20], [0x06, 0x02, 0, 0]);
+        let read_only = DiskParameters { read_only: true, ..optical };
+        assert_eq!(run(&read_only, &STATE, &request(true, 0, 6, 0)).unwrap()[..4], [0, 10, 0x01, 0x90]);
+        assert_eq!(run(&disk(), &STATE, &request(false, 0, 6, 0)), Err(SenseData::invalid_field_in_cdb(2, Some(5))));
     }
 
     #[test]

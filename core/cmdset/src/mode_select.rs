@@ -5,7 +5,7 @@ use scst_scsi::bytes::Reader;
 use scst_scsi::mode::{BlockDescriptor, ModeHeader, RawPage, RawPages, first_unchangeable};
 
 use crate::command::ModeSelect;
-use crate::mode::{ModePages, ModeValues, PAGES};
+use crate::mode::{ModePages, ModeValues, pages_of};
 use crate::params::{DiskParameters, Geometry};
 
 /// What a MODE SELECT that is right in all its parts does.
@@ -96,8 +96,8 @@ fn check_block_descriptor(
 
 /// Takes one page over into `values`.
 fn select_page(disk: &DiskParameters, values: &mut ModeValues, raw: &RawPage<'_>) -> Result<(), SenseData> {
-    let Some(page) = PAGES.iter().find(|page| (page.code, page.subpage) == (raw.code, raw.subpage)) else {
-        let code_known = PAGES.iter().any(|page| page.code == raw.code);
+    let Some(page) = pages_of(disk).find(|page| (page.code, page.subpage) == (raw.code, raw.subpage)) else {
+        let code_known = pages_of(disk).any(|page| page.code == raw.code);
         let pointer = if code_known { (1, None) } else { (0, Some(5)) };
         return Err(invalid(raw.offset + pointer.0, pointer.1));
     };

@@ -2,9 +2,9 @@
 
 use scst_scsi::bytes::Writer;
 use scst_scsi::opcode::{
-    CommandDescriptor, DISK, SupportedTmfs, TmfTimeouts, encode_supported_opcodes, encode_supported_tmfs,
+    CommandDescriptor, OpcodeTable, SupportedTmfs, TmfTimeouts, encode_supported_opcodes, encode_supported_tmfs,
 };
-use scst_scsi::{Cdb, CommandFlags, SenseData};
+use scst_scsi::{Cdb, CommandFlags, DeviceType, SenseData};
 
 use crate::params::{DiskParameters, finish};
 
@@ -12,7 +12,7 @@ use crate::params::{DiskParameters, finish};
 const UNMAP: u8 = 0x42;
 
 /// Operation codes that are implemented with all their rows.
-const SUPPORTED: [u8; 36] = [
+const SUPPORTED: [u8; 38] = [
     0x00,
     0x08,
     0x0a,
@@ -25,6 +25,7 @@ const SUPPORTED: [u8; 36] = [
     0x25,
     0x28,
     0x2a,
+    0x2c,
     0x2e,
     0x2f,
     0x34,
@@ -45,6 +46,7 @@ const SUPPORTED: [u8; 36] = [
     0x93,
     0xa8,
     0xaa,
+    0xac,
     0xae,
     0xaf,
     SERVICE_ACTION_IN_16,
@@ -64,6 +66,36 @@ const IS_SUPPORTED: [bool; 256] = {
     set
 };
 
+/// The table of the disk's device type.
+fn table(disk: &DiskParameters) -> &'static OpcodeTable {
+    OpcodeTable::for_device(disk.device_type)
+}
+
+/// Operation codes of a tape that are implemented with all their rows.
+const SUPPORTED_BY_TAPE: [u8; 21] = [
+    0x00,
+    0x01,
+    0x05,
+    0x08,
+    0x0a,
+    0x10,
+    0x11,
+    0x12,
+    0x15,
+    0x19,
+    0x1a,
+    0x1b,
+    0x1d,
+    0x1e,
+    0x2b,
+    0x34,
+    0x44,
+    0x4d,
+    0x55,
+    0x5a,
+    MAINTENANCE_IN,
+];
+
 /// Whether the disk, or the mid-level on its behalf, does the command of a row.
 pub fn is_supported(row: &CommandDescriptor, disk: &DiskParameters) -> bool {
     if row.flags.contains(CommandFlags::CORE) {
@@ -75,6 +107,7 @@ pub fn is_supported(row: &CommandDescriptor, disk: &DiskParameters) -> bool {
         (SERVICE_ACTION_IN_16, Some(action)) => matches!(action, 0x10 | 0x12),
         // REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
         (MAINTENANCE_IN, Some(action)) => matches!(action, 0x0c | 0x0d),
+        (opcode, _) if disk.device_type == DeviceType::TAPE => SUPPORTED_BY_TAPE.contains(&opcode),
         (opcode, _) => IS_SUPPORTED[usize::from(opcode)],
     }
 }
@@ -85,13 +118,13 @@ pub fn is_supported(row: &CommandDescriptor, disk: &DiskParameters) -> bool {
 /// INVALID COMMAND OPERATION CODE, or INVALID FIELD IN CDB at the service action when the disk has others of that
 /// operation code.
 pub(crate) fn find(cdb: &Cdb, disk: &DiskParameters) -> Result<&'static CommandDescriptor, SenseData> {
-    let found = DISK.lookup(cdb);
+    let found = table(disk).lookup(cdb);
     if let Ok(row) = found
         && is_supported(row, disk)
     {
         return Ok(row);
     }
-    if !DISK.with_opcode(cdb.opcode()).any(|row| is_supported(row, disk)) {
+    if !table(disk).with_opcode(cdb.opcode()).any(|row| is_supported(row, disk)) {
         return Err(SenseData::invalid_opcode());
     }
     match found {
@@ -106,7 +139,7 @@ pub(crate) fn find(cdb: &Cdb, disk: &DiskParameters) -> Result<&'static CommandD
 /// INVALID FIELD IN CDB at REPORTING OPTIONS.
 pub fn report_opcodes(cdb: &Cdb, disk: &DiskParameters, allocation: u32, buf: &mut [u8]) -> Result<usize, SenseData> {
     let mut out = Writer::new(buf);
-    encode_supported_opcodes(&DISK, &|row| is_supported(row, disk), cdb, &mut out)?;
+    encode_supported_opcodes(table(disk), &|row| is_supported(row, disk), cdb, &mut out)?;
     Ok(finish(&out, allocation))
 }
 

@@ -1,5 +1,6 @@
 //! What a virtual disk is: identity and fixed properties, apart from its capacity.
 
+use scst_scsi::DeviceType;
 use scst_scsi::bytes::Writer;
 use scst_scsi::designator::Naa;
 use scst_scsi::inquiry::{Tpgs, version_descriptor};
@@ -70,6 +71,9 @@ pub struct Provisioning {
 /// Identity and fixed properties of a virtual disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DiskParameters {
+    /// PERIPHERAL DEVICE TYPE: a disk, or an optical memory device, which has other pages and fewer commands. (For
+    /// devices of other types only the identity here counts.)
+    pub device_type: DeviceType,
     /// T10 VENDOR IDENTIFICATION, at most 8 characters.
     pub vendor: String,
     /// PRODUCT IDENTIFICATION, at most 16 characters: the device's name.
@@ -133,6 +137,14 @@ pub const MID_LEVEL_OPCODES: [u8; 6] = [0x03, 0x16, 0x17, 0x56, 0x57, 0xa0];
 pub const ISCSI_DISK_VERSIONS: [u16; 4] =
     [version_descriptor::SAM_5, version_descriptor::ISCSI, version_descriptor::SPC_4, version_descriptor::SBC_3];
 
+/// The standards that an iSCSI optical memory device claims.
+pub const ISCSI_OPTICAL_VERSIONS: [u16; 4] =
+    [version_descriptor::SAM_5, version_descriptor::ISCSI, version_descriptor::SPC_4, version_descriptor::SBC];
+
+/// The standards that an iSCSI tape claims.
+pub const ISCSI_TAPE_VERSIONS: [u16; 4] =
+    [version_descriptor::SAM_5, version_descriptor::ISCSI, version_descriptor::SPC_4, version_descriptor::SSC_3];
+
 impl DiskParameters {
     /// A disk called `name` with everything at its default. Serial number and designators follow from `name` and from
     /// `instance` (something stable that tells this installation from others), so they survive a restart.
@@ -140,6 +152,7 @@ impl DiskParameters {
         let id = stable_id(instance, name);
         let serial = format!("{:08x}", (id >> 32) as u32 ^ id as u32);
         Self {
+            device_type: DeviceType::DISK,
             vendor: "SCST_FIO".to_owned(),
             product: name.to_owned(),
             revision: "3110".to_owned(),

@@ -2,7 +2,7 @@
 
 use scst_scsi::cdb::MAX_CDB_LENGTH;
 use scst_scsi::opcode::{CommandDescriptor, DataLength};
-use scst_scsi::{Cdb, CommandFlags, DataDirection, SenseData};
+use scst_scsi::{Cdb, CommandFlags, DataDirection, DeviceType, SenseData};
 
 use crate::command::{
     BlockRange, DiskCommand, LogSense, ModeSelect, ModeSense, ParsedCommand, StartStop, VerifyCheck, WriteSame,
@@ -19,6 +19,13 @@ const NACA: u8 = 0x04;
 /// ILLEGAL REQUEST with a pointer to what is wrong: an operation code or service action that the disk does not have, a
 /// reserved or unsupported bit, a transfer that is too long, a field with a value it must not have.
 pub fn parse(cdb: &Cdb, disk: &DiskParameters) -> Result<ParsedCommand, SenseData> {
+    match plain_transfer(cdb, disk) {
+        Some(parsed) => Ok(parsed),
+        None => parse_by_table(cdb, disk),
+    }
+}
+
+fn parse_by_table(cdb: &Cdb, disk: &DiskParameters) -> Result<ParsedCommand, SenseData> {
     let row = opcodes::find(cdb, disk)?;
     check_bits(row, cdb, disk)?;
     let range = BlockRange { lba: row.lba(cdb).unwrap_or(0), blocks: row.blocks(cdb).unwrap_or(0) };
@@ -34,7 +41,10 @@ pub fn parse(cdb: &Cdb, disk: &DiskParameters) -> Result<ParsedCommand, SenseDat
         length,
         flags,
         lba: range.lba,
-        blocks: if matches!(command, DiskCommand::Unmap { .. }) { u64::MAX } else { range.blocks },
+        blocks: match command {
+            DiskCommand::Unmap { .. } | DiskCommand::Erase { all: true, .. } => u64::MAX,
+            _ => range.blocks,
+        },
     })
 }
 
@@ -43,10 +53,7 @@ fn invalid_bit(byte: u16, bit: u8) -> SenseData {
 }
 
 /// Refuses bits that nothing here evaluates (SPC-6 4.2.5.2 lets a device server check reserved bits).
-fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
-    if is_plain_transfer(cdb) {
-        return Ok(());
-    }
+pub(crate) fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Result<(), SenseData> {
     if cdb.control() & NACA != 0 && !disk.normal_aca {
         return Err(invalid_bit(u16::from(row.cdb_length) - 1, 2));
     }
@@ -59,15 +66,43 @@ fn check_bits(row: &CommandDescriptor, cdb: &Cdb, disk: &DiskParameters) -> Resu
     Err(SenseData::invalid_field_in_cdb(field.byte, bit))
 }
 
-/// Whether this is a READ or WRITE (10 or 16) with nothing in it but DPO, FUA, range and group number: what nearly
-/// every command is, recognised without looking at each bit.
-fn is_plain_transfer(cdb: &Cdb) -> bool {
-    let (group, control) = match cdb.opcode() {
-        0x28 | 0x2a => (cdb.u8(6) & 0xe0, cdb.u8(9)),
-        0x88 | 0x8a => (cdb.u8(14) & 0xe0, cdb.u8(15)),
-        _ => return false,
+/// DPO and FUA in byte 1.
+const DPO: u8 = 0x10;
+const FUA: u8 = 0x08;
+
+/// READ and WRITE (10 and 16) with nothing in them but DPO, FUA, range and group number: what nearly every command is,
+/// read without the table. It comes to the same as the table (a test compares them); None: ask the table.
+#[inline]
+fn plain_transfer(cdb: &Cdb, disk: &DiskParameters) -> Option<ParsedCommand> {
+    let opcode = cdb.opcode();
+    let (length, lba, blocks, group, control) = match opcode {
+        0x28 | 0x2a => (10, u64::from(cdb.u32(2)), u32::from(cdb.u16(7)), cdb.u8(6), cdb.u8(9)),
+        0x88 | 0x8a => (16, cdb.u64(2), cdb.u32(10), cdb.u8(14), cdb.u8(15)),
+        _ => return None,
     };
-    cdb.u8(1) & !0x18 | group | control == 0
+    let bits = cdb.u8(1);
+    let bytes = u64::from(blocks) * u64::from(disk.block_size);
+    let odd = bits & !(DPO | FUA) | group & 0xe0 | control != 0;
+    let disk_like = disk.device_type == DeviceType::DISK;
+    if odd || !disk_like || cdb.bytes().len() < length || bytes > u64::from(MAX_TRANSFER_BYTES) {
+        return None;
+    }
+    let range = BlockRange { lba, blocks: u64::from(blocks) };
+    let (fua, dpo) = (bits & FUA != 0, bits & DPO != 0);
+    let (command, direction, flags) = if opcode & 2 == 0 {
+        (DiskCommand::Read { range, fua, dpo }, DataDirection::FromDevice, CommandFlags::WRITE_EXCLUSIVE_OK)
+    } else {
+        (DiskCommand::Write { range, fua, dpo }, DataDirection::ToDevice, CommandFlags::WRITES_MEDIUM)
+    };
+    let flush = if fua { CommandFlags::FLUSH } else { CommandFlags::empty() };
+    Some(ParsedCommand {
+        command,
+        direction: if bytes == 0 { DataDirection::None } else { direction },
+        length: bytes as u32,
+        flags: flags | flush | CommandFlags::MEDIUM_ACCESS,
+        lba,
+        blocks: range.blocks,
+    })
 }
 
 /// The CDB without the bits of byte 1 that are obsolete or advisory and change nothing here, so that older initiators
@@ -142,6 +177,9 @@ fn decode(
         0x34 | 0x90 => C::PreFetch { range, immed: cdb.bit(1, 1) },
         0x35 | 0x91 => C::SynchronizeCache { range, immed: cdb.bit(1, 1) },
         0x41 | 0x93 => C::WriteSame(write_same(row, cdb, range, disk)?),
+        // ERA: with it there is no length (SBC, ERASE).
+        0x2c | 0xac if cdb.bit(1, 2) && range.blocks != 0 => return Err(bad_block_count(row)),
+        0x2c | 0xac => C::Erase { range, all: cdb.bit(1, 2) },
         0x42 => C::Unmap { anchor: unmap_anchor(cdb, disk)?, length: cdb.u16(7) },
         0x9e if cdb.bits(1, 4, 0) == 0x12 => lba_status(cdb, range)?,
         0x9e => C::ReadCapacity16 { allocation: cdb.u32(10) },
@@ -151,7 +189,7 @@ fn decode(
 }
 
 /// Commands of SPC, and of SBC that do not touch the medium.
-fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
+pub(crate) fn decode_primary(cdb: &Cdb, disk: &DiskParameters) -> Result<DiskCommand, SenseData> {
     use DiskCommand as C;
     Ok(match cdb.opcode() {
         0x00 => C::TestUnitReady,

@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 
-use scst_scsi::SenseData;
 use scst_scsi::bytes::Writer;
 use scst_scsi::designator::{Designator, DesignatorId, ProtocolIdentifier};
 use scst_scsi::vpd::{
     BlockDeviceCharacteristics, BlockLimits, ExtendedInquiry, LogicalBlockProvisioning, ProvisioningType,
     emit_device_identification, emit_supported_pages, emit_unit_serial_number, page as code,
 };
+use scst_scsi::{DeviceType, SenseData};
 
 use crate::inquiry::peripheral;
 use crate::params::{DiskParameters, MAX_UNMAP_DESCRIPTORS, PortIdentity};
 
-/// The pages of a disk; the last one only when it is thin provisioned.
+/// The pages of a disk, those that devices of all types have first; the last one only when it is thin provisioned.
 const PAGES: [u8; 7] = [
     code::SUPPORTED_PAGES,
     code::UNIT_SERIAL_NUMBER,
@@ -23,6 +23,9 @@ const PAGES: [u8; 7] = [
     code::BLOCK_DEVICE_CHARACTERISTICS,
     code::LOGICAL_BLOCK_PROVISIONING,
 ];
+
+/// How many of them devices of all types have.
+const COMMON_PAGES: usize = 4;
 
 /// Length of a SCSI name string: iSCSI names have at most 223 bytes (RFC 7143 4.2.7.1).
 const MAX_NAME: usize = 223;
@@ -47,16 +50,21 @@ pub(crate) fn page(
         code::UNIT_SERIAL_NUMBER => emit_unit_serial_number(device, &disk.serial, out),
         code::DEVICE_IDENTIFICATION => device_identification(disk, port, out),
         code::EXTENDED_INQUIRY => extended_inquiry(disk).emit(device, out),
+        _ if !supported(disk).contains(&page) => return Err(SenseData::invalid_field_in_cdb(2, None)),
         code::BLOCK_LIMITS => block_limits(disk).emit(device, out),
         code::BLOCK_DEVICE_CHARACTERISTICS => characteristics(disk).emit(device, out),
-        code::LOGICAL_BLOCK_PROVISIONING if disk.provisioning.is_some() => provisioning(disk).emit(device, out),
+        code::LOGICAL_BLOCK_PROVISIONING => provisioning(disk).emit(device, out),
         _ => return Err(SenseData::invalid_field_in_cdb(2, None)),
     }
     Ok(())
 }
 
 fn supported(disk: &DiskParameters) -> &'static [u8] {
-    if disk.provisioning.is_some() { &PAGES } else { &PAGES[..PAGES.len() - 1] }
+    match disk.provisioning {
+        _ if disk.device_type != DeviceType::DISK => &PAGES[..COMMON_PAGES],
+        Some(_) => &PAGES,
+        None => &PAGES[..PAGES.len() - 1],
+    }
 }
 
 fn device_identification(disk: &DiskParameters, port: &PortIdentity<'_>, out: &mut Writer<'_>) {
@@ -123,7 +131,8 @@ fn extended_inquiry(disk: &DiskParameters) -> ExtendedInquiry {
         ordered: true,
         simple: true,
         non_volatile_cache: disk.nv_cache,
-        volatile_cache: !disk.nv_cache,
+        // V_SUP is about the cache of a block device.
+        volatile_cache: !disk.nv_cache && disk.device_type != DeviceType::TAPE,
         // REPORT LUNS clears REPORTED LUNS DATA HAS CHANGED for all logical units of the nexus.
         logical_unit_nexus_clear: true,
         ..ExtendedInquiry::default()

@@ -24,11 +24,13 @@ impl Cdb {
     }
 
     /// The bytes of the CDB.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
     /// Byte 0, the operation code.
+    #[inline]
     pub fn opcode(&self) -> u8 {
         self.bytes[0]
     }
@@ -56,13 +58,15 @@ impl Cdb {
     }
 
     /// The byte at `at`; zero past the end, as all of the readers here.
+    #[inline]
     pub fn u8(&self, at: usize) -> u8 {
         self.bytes.get(at).copied().unwrap_or(0)
     }
 
     /// Two bytes, big endian.
+    #[inline]
     pub fn u16(&self, at: usize) -> u16 {
-        self.uint(at, 2) as u16
+        self.chunk(at).map_or_else(|| self.uint(at, 2) as u16, u16::from_be_bytes)
     }
 
     /// Three bytes, big endian.
@@ -71,16 +75,25 @@ impl Cdb {
     }
 
     /// Four bytes, big endian.
+    #[inline]
     pub fn u32(&self, at: usize) -> u32 {
-        self.uint(at, 4) as u32
+        self.chunk(at).map_or_else(|| self.uint(at, 4) as u32, u32::from_be_bytes)
     }
 
     /// Eight bytes, big endian.
+    #[inline]
     pub fn u64(&self, at: usize) -> u64 {
-        self.uint(at, 8)
+        self.chunk(at).map_or_else(|| self.uint(at, 8), u64::from_be_bytes)
+    }
+
+    /// `N` bytes, if all of them are within the longest CDB.
+    #[inline]
+    fn chunk<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.bytes.get(at..)?.first_chunk().copied()
     }
 
     /// One bit of a byte (7 is the leftmost).
+    #[inline]
     pub fn bit(&self, at: usize, bit: u8) -> bool {
         self.u8(at) >> bit & 1 == 1
     }

@@ -106,12 +106,16 @@ pub mod version_descriptor {
     pub const SPC_4: u16 = 0x0460;
     /// SPC-5.
     pub const SPC_5: u16 = 0x05c0;
+    /// SBC, the last one with optical memory devices.
+    pub const SBC: u16 = 0x0180;
     /// SBC-2.
     pub const SBC_2: u16 = 0x0320;
     /// SBC-3.
     pub const SBC_3: u16 = 0x04c0;
     /// SBC-4.
     pub const SBC_4: u16 = 0x0600;
+    /// SSC-3.
+    pub const SSC_3: u16 = 0x0400;
     /// SRP.
     pub const SRP: u16 = 0x0940;
     /// iSCSI.

@@ -1,4 +1,4 @@
-//! T10 formats: the words and byte layouts of SAM, SPC and SBC.
+//! T10 formats: the words and byte layouts of SAM, SPC, SBC and SSC.
 //!
 //! Called by every other crate. It parses and emits; it never does I/O, never reads a clock and never allocates on
 //! behalf of a command. Unknown values stay representable: a code is a newtype over its byte, with named constants.

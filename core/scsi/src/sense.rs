@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bitflags::bitflags;
+
 pub use crate::asc::Asc;
 use crate::bytes::be;
 
@@ -126,6 +128,20 @@ impl SenseKeySpecific {
     }
 }
 
+bitflags! {
+    /// FILEMARK, EOM and ILI: what a sequential access device met (SSC-5), in byte 2 of the fixed format and byte 3 of the
+    /// stream commands descriptor (SPC-6 4.4).
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub struct StreamBits: u8 {
+        /// FILEMARK: a filemark was read or spaced over.
+        const FILEMARK = 1 << 7;
+        /// EOM: early warning or an end of the medium.
+        const EOM = 1 << 6;
+        /// ILI: the block has another length than was asked for.
+        const ILI = 1 << 5;
+    }
+}
+
 /// Sense data as a value; 32 bytes, `Copy`, emitted in the format that the control mode page asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SenseData {
@@ -133,10 +149,12 @@ pub struct SenseData {
     pub key: SenseKey,
     /// Additional sense code and qualifier.
     pub asc: Asc,
-    /// INFORMATION field, when valid (SBC: the LBA; SSC: the residue).
+    /// INFORMATION field, when valid (SBC: the LBA; SSC: the residue, in two's complement).
     pub information: Option<u64>,
     /// Sense key specific field, when valid.
     pub specific: Option<SenseKeySpecific>,
+    /// FILEMARK, EOM and ILI.
+    pub stream: StreamBits,
 }
 
 impl SenseData {
@@ -145,7 +163,16 @@ impl SenseData {
 
     /// Sense data with a key and an additional sense code.
     pub const fn new(key: SenseKey, asc: Asc) -> Self {
-        Self { key, asc, information: None, specific: None }
+        Self { key, asc, information: None, specific: None, stream: StreamBits::empty() }
+    }
+
+    /// The same with the bits of a sequential access device and its valid INFORMATION field: how much of what was asked
+    /// for is missing, negative for a block that is too long.
+    #[must_use]
+    pub const fn with_stream(mut self, stream: StreamBits, residue: i64) -> Self {
+        self.stream = stream;
+        self.information = Some(residue as u64);
+        self
     }
 
     /// The same with a valid INFORMATION field.
@@ -264,6 +291,9 @@ impl fmt::Display for SenseData {
         if let Some(information) = self.information {
             write!(f, ", information {information:#x}")?;
         }
+        if !self.stream.is_empty() {
+            write!(f, ", {}", self.stream.0)?;
+        }
         match self.specific {
             Some(SenseKeySpecific::Field(FieldPointer { in_cdb, byte, bit })) => {
                 write!(f, ", {} byte {byte}", if in_cdb { "CDB" } else { "parameter" })?;
@@ -288,11 +318,14 @@ pub enum SenseFormat {
 
 /// Length of fixed format sense data as emitted here (SPC-6 4.4.3).
 pub const FIXED_SENSE_LENGTH: usize = 18;
-/// The longest sense data that [`SenseData::emit`] writes: header, information and sense key specific descriptors.
-pub const MAX_SENSE_LENGTH: usize = 8 + INFORMATION_DESCRIPTOR_LENGTH + SPECIFIC_DESCRIPTOR_LENGTH;
+/// The longest sense data that [`SenseData::emit`] writes: header, information, sense key specific and stream commands
+/// descriptors.
+pub const MAX_SENSE_LENGTH: usize =
+    8 + INFORMATION_DESCRIPTOR_LENGTH + SPECIFIC_DESCRIPTOR_LENGTH + STREAM_DESCRIPTOR_LENGTH;
 
 const INFORMATION_DESCRIPTOR_LENGTH: usize = 12;
 const SPECIFIC_DESCRIPTOR_LENGTH: usize = 8;
+const STREAM_DESCRIPTOR_LENGTH: usize = 4;
 /// VALID bit of fixed format and of the information descriptor.
 const VALID: u8 = 0x80;
 
@@ -325,8 +358,8 @@ impl SenseData {
 
     fn emit_fixed(&self, out: &mut [u8; MAX_SENSE_LENGTH]) -> usize {
         out[0] = 0x70;
-        out[2] = self.key.0 & 0x0f;
-        if let Some(information) = self.information.and_then(|i| u32::try_from(i).ok()) {
+        out[2] = self.key.0 & 0x0f | self.stream.bits();
+        if let Some(information) = self.fixed_information() {
             out[0] |= VALID;
             out[3..7].copy_from_slice(&information.to_be_bytes());
         }
@@ -337,6 +370,16 @@ impl SenseData {
             out[15..18].copy_from_slice(&specific.emit());
         }
         FIXED_SENSE_LENGTH
+    }
+
+    /// INFORMATION in 32 bits, if it fits: a residue is a signed number, an LBA is not.
+    fn fixed_information(&self) -> Option<u32> {
+        let information = self.information?;
+        if self.stream.is_empty() {
+            u32::try_from(information).ok()
+        } else {
+            i32::try_from(information as i64).ok().map(|residue| residue as u32)
+        }
     }
 
     fn emit_descriptor(&self, out: &mut [u8; MAX_SENSE_LENGTH]) -> usize {
@@ -351,6 +394,10 @@ impl SenseData {
             out[at..at + 2].copy_from_slice(&[0x02, 0x06]);
             out[at + 4..at + 7].copy_from_slice(&specific.emit());
             at += SPECIFIC_DESCRIPTOR_LENGTH;
+        }
+        if !self.stream.is_empty() {
+            out[at..at + STREAM_DESCRIPTOR_LENGTH].copy_from_slice(&[0x04, 0x02, 0, self.stream.bits()]);
+            at += STREAM_DESCRIPTOR_LENGTH;
         }
         out[7] = (at - 8) as u8;
         at
@@ -380,11 +427,14 @@ impl SenseData {
     fn parse_fixed(bytes: &[u8]) -> Self {
         let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
         let key = SenseKey(byte(2) & 0x0f);
+        let stream = StreamBits::from_bits_truncate(byte(2));
+        let information = (byte(0) & VALID != 0).then(|| be(&bytes[3..7]));
         Self {
             key,
             asc: Asc::new(byte(12), byte(13)),
-            information: (byte(0) & VALID != 0).then(|| be(&bytes[3..7])),
+            information: if stream.is_empty() { information } else { information.map(sign_extended) },
             specific: bytes.get(15..18).and_then(|b| SenseKeySpecific::parse(key, b)),
+            stream,
         }
     }
 
@@ -401,12 +451,18 @@ impl SenseData {
                 (0x02, SPECIFIC_DESCRIPTOR_LENGTH) => {
                     sense.specific = SenseKeySpecific::parse(sense.key, &descriptor[4..7]);
                 }
+                (0x04, STREAM_DESCRIPTOR_LENGTH) => sense.stream = StreamBits::from_bits_truncate(descriptor[3]),
                 _ => {}
             }
             rest = &rest[length..];
         }
         sense
     }
+}
+
+/// A signed number of 32 bits in 64.
+fn sign_extended(information: u64) -> u64 {
+    i64::from(information as u32 as i32) as u64
 }
 
 #[cfg(test)]
@@ -456,6 +512,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_tape_met_is_in_both_formats() {
+        let sense = SenseData::new(SenseKey::NO_SENSE, Asc::FILEMARK_DETECTED).with_stream(StreamBits::FILEMARK, 3);
+        assert_eq!(emit(sense, SenseFormat::Fixed), [0xf0, 0, 0x80, 0, 0, 0, 3, 10, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(
+            emit(sense, SenseFormat::Descriptor),
+            [0x72, 0, 0, 1, 0, 0, 0, 16, 0, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 2, 0, 0x80]
+        );
+        let eom = SenseData::new(SenseKey::VOLUME_OVERFLOW, Asc::END_OF_PARTITION_MEDIUM_DETECTED);
+        assert_eq!(emit(eom.with_stream(StreamBits::EOM, 1), SenseFormat::Fixed)[..3], [0xf0, 0, 0x4d]);
+    }
+
+    #[test]
+    fn a_block_that_is_too_long_has_a_negative_residue() {
+        let sense =
+            SenseData::new(SenseKey::NO_SENSE, Asc::NO_ADDITIONAL_SENSE_INFORMATION).with_stream(StreamBits::ILI, -2);
+        let fixed = emit(sense, SenseFormat::Fixed);
+        assert_eq!(fixed[..8], [0xf0, 0, 0x20, 0xff, 0xff, 0xff, 0xfe, 10]);
+        assert_eq!(SenseData::parse(&fixed).unwrap().data, sense);
+        let descriptor = emit(sense, SenseFormat::Descriptor);
+        assert_eq!(descriptor[12..], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 4, 2, 0, 0x20]);
+        assert_eq!(sense.to_string(), "NO SENSE: NO ADDITIONAL SENSE INFORMATION, information 0xfffffffffffffffe, ILI");
+    }
+
+    #[test]
     fn emitting_is_cut_at_the_buffer() {
         let mut out = [0; 4];
         assert_eq!(SenseData::invalid_opcode().emit(SenseFormat::Fixed, &mut out), 4);
@@ -487,8 +567,9 @@ mod tests {
 
     fn any_sense() -> impl Strategy<Value = SenseData> {
         let field = (any::<bool>(), any::<u16>(), proptest::option::of(0..8u8));
-        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field)).prop_map(
-            |(key, asc, info, field)| {
+        let stream = prop_oneof![Just(0), any::<u8>()].prop_map(StreamBits::from_bits_truncate);
+        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field), stream).prop_map(
+            |(key, asc, info, field, stream)| {
                 let key = SenseKey(key);
                 let specific = field.and_then(|(in_cdb, byte, bit)| match key {
                     SenseKey::ILLEGAL_REQUEST => Some(SenseKeySpecific::Field(FieldPointer { in_cdb, byte, bit })),
@@ -498,7 +579,7 @@ mod tests {
                     }
                     _ => None,
                 });
-                SenseData { key, asc: Asc(asc), information: info, specific }
+                SenseData { key, asc: Asc(asc), information: info, specific, stream }
             },
         )
     }
@@ -513,7 +594,10 @@ mod tests {
         #[test]
         fn fixed_format_round_trips_but_for_large_information(sense in any_sense()) {
             let mut expected = sense;
-            expected.information = sense.information.filter(|i| *i <= u64::from(u32::MAX));
+            expected.information = sense.information.filter(|i| match sense.stream.is_empty() {
+                true => u32::try_from(*i).is_ok(),
+                false => i32::try_from(*i as i64).is_ok(),
+            });
             prop_assert_eq!(SenseData::parse(&emit(sense, SenseFormat::Fixed)).unwrap().data, expected);
         }
 

@@ -3,13 +3,14 @@
 use scst_scsi::{Asc, CommandFlags, DataDirection, ScsiStatus, SenseData, SenseKey, TaskAttribute};
 
 use crate::Nanos;
-use crate::buffer::SgList;
+use crate::buffer::{MAX_TRANSFER_BYTES, SgList};
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::CmdId;
+use crate::latency::Stage;
 use crate::luns::is_there;
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
@@ -28,6 +29,7 @@ impl Engine {
         fx: &mut Effects,
     ) -> Result<CmdId, NoSlot> {
         self.now = now;
+        let limits = &self.config.limits;
         let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
         if session.closing {
             return Err(NoSlot);
@@ -40,88 +42,72 @@ impl Engine {
             // The first command to this LUN: it has no nexus yet.
             return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
         }
-        let nexus = self.nexuses.at_mut(slot);
-        let (parsed, reject) = match parsed {
-            Ok(parsed) => check_expected(parsed, new.expected),
-            Err(sense) => (Parsed::default(), Some(sense)),
-        };
-        let device = nexus.as_ref().map(|n| n.device);
-        let full = nexus.as_ref().is_some_and(|n| n.commands >= self.config.limits.commands_per_nexus);
-        let alone = session.commands == 0;
-        let command = Command {
-            state: CommandState::AwaitingBuffer,
-            marks: if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() },
-            attribute: effective_attribute(new.attribute, parsed.flags),
-            session: new.session,
-            nexus: if nexus.is_some() { slot } else { NONE },
-            device,
-            driver_tag: new.driver_tag,
-            parsed,
-            expected: new.expected,
-            reject,
-            previous: NONE,
-            next: NONE,
-            sg: SgList::default(),
-            reserved: 0,
-            outcome: Outcome::good(0),
-            cdb: new.cdb,
-        };
-        let (index, generation) = self.commands.insert(command).ok_or(NoSlot)?;
+        let mut nexus = self.nexuses.at_mut(slot);
+        let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
+        let command = Command::renew(place, new, parsed);
+        command.marks |= self.new_marks;
+        let alone = session.commands == 0;
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
+        }
         session.commands += 1;
-        if let Some(nexus) = nexus {
+        let mut full = false;
+        if let Some(nexus) = &mut nexus {
+            (command.nexus, command.device) = (slot, Some(nexus.device));
+            full = nexus.commands >= limits.commands_per_nexus;
             nexus.commands += 1;
         }
         if full {
             self.respond_status(id, overload_status(alone), fx);
-        } else {
-            // Its place in the order is where it arrived, not where its buffer or its data are there.
-            self.join_task_set(id);
-            self.ask_buffer(id, fx);
+            return Ok(id);
         }
-        Ok(id)
-    }
-
-    fn ask_buffer(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.command(id) else { return };
+        // Its place in the order is where it arrived, not where its buffer or its data are there.
         let bytes = buffer_bytes(command);
-        if bytes > crate::buffer::MAX_TRANSFER_BYTES {
+        if let Some(data) = new.data
+            && bytes > 0
+            && command.parsed.direction == DataDirection::ToDevice
+        {
+            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
+            command.sg.push(data.slice(0, bytes));
+            command.marks |= CommandMarks::BORROWED;
+            self.join_task_set(id);
+            self.enter_task_set(id, fx);
+            return Ok(id);
+        }
+        let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
+        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
+            session.bytes += u64::from(bytes);
+            command.reserved = bytes;
+        }
+        self.join_task_set(id);
+        if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
             self.enter_task_set(id, fx);
         } else if bytes == 0 {
             self.enter_task_set(id, fx);
-        } else if self.take_share(id, bytes) {
+        } else if room {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
         } else {
+            // Others of the session's commands have used up its share.
             self.respond_status(id, ScsiStatus::TASK_SET_FULL, fx);
         }
-    }
-
-    /// Takes bytes from the session's share; false when others of its commands have used it up.
-    fn take_share(&mut self, id: CmdId, bytes: u32) -> bool {
-        let limit = self.config.limits.bytes_per_session;
-        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
-        let session = command.session;
-        let Some(session) = self.sessions.get_mut(session.index, session.generation) else { return false };
-        if session.bytes != 0 && session.bytes + u64::from(bytes) > limit {
-            return false;
-        }
-        session.bytes += u64::from(bytes);
-        command.reserved = bytes;
-        true
+        Ok(id)
     }
 
     /// The pool has answered.
-    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<SgList>, fx: &mut Effects) {
+    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
-                fx.push_back(Effect::Release { sg });
+                fx.release(sg);
             }
             return;
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
-        command.sg = sg.unwrap_or_default();
+        if let Some(sg) = sg {
+            command.sg.assign(sg);
+        }
         if command.is_aborted() {
             self.finish_aborted(id, fx);
         } else if sg.is_none() {
@@ -129,6 +115,9 @@ impl Engine {
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
+            if command.marks.contains(CommandMarks::MEASURED) {
+                self.enter_stage(id, Stage::DataWait);
+            }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
             self.enter_task_set(id, fx);
@@ -185,8 +174,54 @@ fn overload_status(alone: bool) -> ScsiStatus {
     if alone { ScsiStatus::BUSY } else { ScsiStatus::TASK_SET_FULL }
 }
 
-fn effective_attribute(attribute: TaskAttribute, flags: CommandFlags) -> TaskAttribute {
-    if flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE) { TaskAttribute::HeadOfQueue } else { attribute }
+impl Command {
+    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there: what is large (the
+    /// buffer's list, the CDB) is written over in place, not built and copied.
+    fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
+        let command = place.get_or_insert_with(|| Self::blank(new));
+        command.state = CommandState::AwaitingBuffer;
+        command.marks = if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() };
+        command.session = new.session;
+        (command.nexus, command.device) = (NONE, None);
+        command.driver_tag = new.driver_tag;
+        command.expected = new.expected;
+        (command.previous, command.next) = (NONE, NONE);
+        command.sg.clear();
+        command.reserved = 0;
+        command.outcome = Outcome::good(0);
+        command.cdb = new.cdb;
+        match parsed {
+            Ok(parsed) => {
+                command.parsed = parsed;
+                command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+            }
+            Err(sense) => (command.parsed, command.reject) = (Parsed::default(), Some(sense)),
+        }
+        let urgent = command.parsed.flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE);
+        command.attribute = if urgent { TaskAttribute::HeadOfQueue } else { new.attribute };
+        command
+    }
+
+    fn blank(new: &NewCommand) -> Self {
+        Self {
+            state: CommandState::AwaitingBuffer,
+            marks: CommandMarks::empty(),
+            attribute: new.attribute,
+            session: new.session,
+            nexus: NONE,
+            device: None,
+            driver_tag: new.driver_tag,
+            parsed: Parsed::default(),
+            expected: None,
+            reject: None,
+            previous: NONE,
+            next: NONE,
+            sg: SgList::default(),
+            reserved: 0,
+            outcome: Outcome::good(0),
+            cdb: new.cdb,
+        }
+    }
 }
 
 /// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
@@ -206,19 +241,19 @@ fn buffer_bytes(command: &Command) -> u32 {
 /// do that), lengths that differ become residuals, and data-in without room for them are all residual. Refused is what
 /// would lose data: a write that brings none, one that must have all its data to make sense, and anything announced for
 /// both directions, which no command here has.
-fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Parsed, Option<SenseData>) {
+fn check_expected(parsed: &mut Parsed, expected: Option<&ExpectedTransfer>) -> Option<SenseData> {
     let Some(expected) = expected else {
         if parsed.length == 0 {
             parsed.direction = DataDirection::None;
         }
-        return (parsed, None);
+        return None;
     };
     if parsed.flags.contains(CommandFlags::UNKNOWN_LENGTH) {
         parsed.length = expected.length;
         parsed.direction = expected.direction;
     }
     if parsed.flags.contains(CommandFlags::RANGE_LOCK) && parsed.length != expected.length {
-        return (parsed, Some(SenseData::illegal_request(Asc::INVALID_FIELD_IN_CDB)));
+        return Some(SenseData::illegal_request(Asc::INVALID_FIELD_IN_CDB));
     }
     if parsed.length == 0 {
         parsed.direction = DataDirection::None;
@@ -231,5 +266,5 @@ fn check_expected(mut parsed: Parsed, expected: Option<ExpectedTransfer>) -> (Pa
         DataDirection::ToDevice | DataDirection::None => false,
     };
     let refused = contradicts && (expected.length != 0 || expected.read_length != 0);
-    (parsed, refused.then_some(WRONG_DIRECTION))
+    refused.then_some(WRONG_DIRECTION)
 }

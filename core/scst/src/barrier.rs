@@ -16,6 +16,7 @@ use crate::engine::{Effects, Engine};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, Message, ReservationChange};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId, ReactorId, TmfId};
+use crate::latency::Stage;
 
 /// A barrier in one engine's view of a device.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl Engine {
         if to == self.config.reactor {
             self.loopback.push_back(message);
         } else {
-            fx.push_back(Effect::Send { to, message });
+            fx.push_back(Effect::Send { to, message: Box::new(message) });
         }
     }
 
@@ -105,6 +106,7 @@ impl Engine {
             command.state = CommandState::AwaitingBarrier;
             command.marks |= CommandMarks::OWNS_BARRIER;
         }
+        self.enter_stage(id, Stage::CheckBlocking);
         self.request_barrier(BarrierOwner::Command(id), device, scope, fx);
     }
 
@@ -212,12 +214,10 @@ impl Engine {
         let commands = match scope {
             BarrierScope::Abort { by } => self.abort_device(device, by, fx),
             _ if executing == 0 => Vec::new(),
-            BarrierScope::Device => {
-                self.commands_where(|c| c.device == Some(device) && c.state == CommandState::Executing)
-            }
+            BarrierScope::Device => self.commands_where(|c| c.device == Some(device) && c.is_executing()),
             BarrierScope::Range { lba, blocks } => self.commands_where(|c| {
                 c.device == Some(device)
-                    && c.state == CommandState::Executing
+                    && c.is_executing()
                     && c.parsed.flags.contains(CommandFlags::MEDIUM_ACCESS)
                     && c.overlaps(lba, blocks)
             }),
@@ -258,10 +258,17 @@ impl Engine {
     /// A command has ended: those who waited for it may go on.
     pub(crate) fn no_longer_awaited(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        if !command.marks.contains(CommandMarks::AWAITED) {
+        if !command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED) {
             return;
         }
+        let marks = command.marks;
         command.marks.remove(CommandMarks::AWAITED);
+        if let Some(latency) = self.latency.as_mut().filter(|_| marks.contains(CommandMarks::MEASURED)) {
+            latency.enter(id, Stage::TransmitWait, self.now);
+        }
+        if !marks.contains(CommandMarks::AWAITED) {
+            return;
+        }
         for wait in &mut self.waits {
             wait.commands.retain(|c| *c != id);
         }
@@ -290,7 +297,7 @@ impl Engine {
                 match self.reservation_conflict(id, device) {
                     Some(outcome) => {
                         self.release_barrier_of(id, device, DeviceUpdate::default(), fx);
-                        self.complete(id, outcome, fx);
+                        self.complete(id, &outcome, fx);
                     }
                     None => self.execute(id, fx),
                 }
@@ -377,7 +384,7 @@ impl Engine {
             match owned.owner {
                 BarrierOwner::Command(id) => {
                     self.release_barrier_of(id, owned.device, DeviceUpdate::default(), fx);
-                    self.complete(id, Outcome::status(ScsiStatus::BUSY), fx);
+                    self.complete(id, &Outcome::status(ScsiStatus::BUSY), fx);
                 }
                 BarrierOwner::Tmf(tmf) => {
                     self.release_barrier(owned.id, DeviceUpdate::default(), fx);

@@ -26,12 +26,21 @@ pub const MAX_EXTENTS: usize = 8;
 pub const MAX_TRANSFER_BYTES: u32 = 8 << 20;
 
 /// The scatter list of one command. All extents but the last have the same power-of-two size.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SgList {
     extents: [Extent; MAX_EXTENTS],
     count: u8,
     bytes: u32,
 }
+
+impl PartialEq for SgList {
+    /// What is behind the last extent does not count.
+    fn eq(&self, other: &Self) -> bool {
+        self.extents() == other.extents()
+    }
+}
+
+impl Eq for SgList {}
 
 impl SgList {
     /// Adds an extent at the end. Returns false when there is no room.
@@ -46,17 +55,36 @@ impl SgList {
         true
     }
 
+    /// Makes it the same as another list. Copies the extents that there are, which with commands of up to 1 MiB is one.
+    #[inline]
+    pub fn assign(&mut self, other: &Self) {
+        (self.count, self.bytes) = (other.count, other.bytes);
+        self.extents[0] = other.extents[0];
+        if other.count > 1 {
+            self.extents = other.extents;
+        }
+    }
+
+    /// Makes it empty.
+    #[inline]
+    pub fn clear(&mut self) {
+        (self.count, self.bytes) = (0, 0);
+    }
+
     /// The extents in order.
+    #[inline]
     pub fn extents(&self) -> &[Extent] {
         &self.extents[..usize::from(self.count)]
     }
 
     /// Sum of the lengths.
+    #[inline]
     pub fn bytes(&self) -> u32 {
         self.bytes
     }
 
     /// Whether there is no byte.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }

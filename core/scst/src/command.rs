@@ -49,6 +49,13 @@ bitflags! {
         const SESSION_GONE = 1 << 6;
         /// It counts as ORDERED or HEAD OF QUEUE (see `Command::attribute`).
         const COUNTED_ORDER = 1 << 7;
+        /// Its data are the driver's (see `NewCommand::data`): there is no buffer to give back.
+        const BORROWED = 1 << 9;
+        /// Its way through the stages is measured (see `latency`).
+        const MEASURED = 1 << 8;
+        /// Its data-in are those of a file at the moment they are sent: until then it counts as executing, and stays in
+        /// its task set.
+        const MAPPED = 1 << 10;
     }
 }
 
@@ -83,6 +90,15 @@ pub(crate) struct Command {
 impl Command {
     pub(crate) fn is_aborted(&self) -> bool {
         self.marks.contains(CommandMarks::ABORTED)
+    }
+
+    /// Whether it works on the medium: a handler does, or its data-in are yet to be fetched by who sends them.
+    pub(crate) fn is_executing(&self) -> bool {
+        match self.state {
+            CommandState::Executing => true,
+            CommandState::Responding => self.marks.contains(CommandMarks::MAPPED),
+            _ => false,
+        }
     }
 
     /// Whether two medium accesses touch a common block.

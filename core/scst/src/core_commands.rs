@@ -139,7 +139,7 @@ impl Engine {
             RELEASE_6 | RELEASE_10 => self.release(id, slot, fx),
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
-        self.executed(id, outcome, fx);
+        self.executed(id, &outcome, fx);
         self.settle(fx);
     }
 

@@ -3,7 +3,7 @@
 use scst_scsi::sense::SenseFormat;
 use scst_scsi::{Cdb, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
 
-use crate::buffer::SgList;
+use crate::buffer::{Extent, SgList};
 use crate::ids::{CmdId, SessionId, TmfId};
 
 /// What a transport says of the data phase besides the CDB (iSCSI: R, W and EDTL; SRP: descriptors). Checked against
@@ -36,6 +36,12 @@ pub struct NewCommand {
     /// Not yet in order (an older command is missing): it gets a buffer and data, but enters the task set only on
     /// `deliver`.
     pub held: bool,
+    /// All of its data-out, where the transport has them already: no buffer is taken and no data are requested. They
+    /// stay there, untouched, until `respond` or `dropped`. Only for devices of which [`Shard::takes_data_in_place`]
+    /// says so.
+    ///
+    /// [`Shard::takes_data_in_place`]: crate::shard::Shard::takes_data_in_place
+    pub data: Option<Extent>,
 }
 
 /// A finished command, ready to be answered.
@@ -50,7 +56,7 @@ pub struct Response<'a> {
     /// SCSI status.
     pub status: ScsiStatus,
     /// Sense data to send with it.
-    pub sense: Option<SenseData>,
+    pub sense: Option<&'a SenseData>,
     /// The format to emit the sense data in.
     pub sense_format: SenseFormat,
     /// Data-in: the first `data_in` bytes of this list.

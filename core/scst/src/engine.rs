@@ -8,12 +8,14 @@ use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};
-use crate::command::{Command, CommandState, NONE};
+use crate::buffer::SgList;
+use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
-use crate::event::{Effect, Event, Message};
+use crate::event::{DataError, Effect, Event, Message};
 use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed};
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
+use crate::latency::Latency;
 use crate::nexus::{Nexus, Session};
 use crate::slab::Slab;
 use crate::tmf::Tmf;
@@ -77,7 +79,7 @@ pub(crate) struct Device {
     pub(crate) barriers: Vec<ActiveBarrier>,
     /// Commands kept by them, oldest first.
     pub(crate) blocked: VecDeque<CmdId>,
-    /// Commands in state `Executing`.
+    /// Commands in state `Executing`, or answered with mapped data that have not been sent.
     pub(crate) executing: u32,
     /// Barriers wait in this queue when this engine is the device's home.
     pub(crate) home: HomeQueue,
@@ -107,8 +109,7 @@ pub enum SessionRefused {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoSlot;
 
-/// Effects of one or more events, in order.
-pub type Effects = VecDeque<Effect>;
+pub use crate::effects::Effects;
 
 /// The mid-level of one reactor.
 #[derive(Debug)]
@@ -128,6 +129,10 @@ pub struct Engine {
     pub(crate) loopback: VecDeque<Message>,
     pub(crate) next_barrier: u64,
     pub(crate) now: Nanos,
+    /// There while latencies are measured.
+    pub(crate) latency: Option<Box<Latency>>,
+    /// What every new command is marked with.
+    pub(crate) new_marks: CommandMarks,
 }
 
 impl Engine {
@@ -147,6 +152,8 @@ impl Engine {
             loopback: VecDeque::with_capacity(64),
             next_barrier: 0,
             now: Nanos(0),
+            latency: None,
+            new_marks: CommandMarks::empty(),
         }
     }
 
@@ -158,10 +165,10 @@ impl Engine {
                 // Without a slot the driver has to answer by itself; it asks through `receive` to learn that.
                 let _ = self.receive(now, command, parsed, fx);
             }
-            Event::Buffer { cmd, sg } => self.buffer(cmd, sg, fx),
+            Event::Buffer { cmd, sg } => self.buffer(cmd, sg.as_ref(), fx),
             Event::Deliver { cmd } => self.deliver(cmd, fx),
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
-            Event::Executed { cmd, outcome } => self.executed(cmd, outcome, fx),
+            Event::Executed { cmd, outcome } => self.executed(cmd, &outcome, fx),
             Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
             Event::TaskManagement(request) => self.task_management(request, fx),
             Event::DeviceReset { device, barrier, control } => self.device_reset(device, barrier, control, fx),
@@ -176,7 +183,36 @@ impl Engine {
         self.settle(fx);
     }
 
+    /// [`Event::Buffer`] without the event: these four come with every command.
+    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+        self.now = now;
+        self.buffer(cmd, sg, fx);
+        self.settle(fx);
+    }
+
+    /// [`Event::DataReceived`].
+    pub(crate) fn data_received_at(&mut self, now: Nanos, cmd: CmdId, result: Result<(), DataError>, fx: &mut Effects) {
+        self.now = now;
+        self.data_received(cmd, result, fx);
+        self.settle(fx);
+    }
+
+    /// [`Event::Executed`].
+    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) {
+        self.now = now;
+        self.executed(cmd, outcome, fx);
+        self.settle(fx);
+    }
+
+    /// [`Event::ResponseSent`].
+    pub(crate) fn response_sent_at(&mut self, now: Nanos, cmd: CmdId, fx: &mut Effects) {
+        self.now = now;
+        self.response_sent(cmd, fx);
+        self.settle(fx);
+    }
+
     /// Handles what the engine has told itself.
+    #[inline]
     pub(crate) fn settle(&mut self, fx: &mut Effects) {
         while let Some(message) = self.loopback.pop_front() {
             self.message(message, fx);
@@ -206,9 +242,21 @@ impl Engine {
             ended: 0,
             bytes: 0,
             closing: false,
+            takes_mapped: false,
         };
         let (index, generation) = self.sessions.insert(session).ok_or(SessionRefused::NoResources)?;
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.add(index);
+        }
         Ok(SessionId { index, generation })
+    }
+
+    /// Says whether the driver takes page-cached data of a file for data-in in this session: it must not look at them,
+    /// only have the kernel send them. At first it does not.
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
+            found.takes_mapped = takes;
+        }
     }
 
     /// The deadline after which `handle_timeout` has something to do.
@@ -259,7 +307,7 @@ impl Engine {
     }
 
     /// The buffer of a command.
-    pub fn sg(&self, cmd: CmdId) -> Option<&crate::buffer::SgList> {
+    pub fn sg(&self, cmd: CmdId) -> Option<&SgList> {
         self.command(cmd).map(|c| &c.sg)
     }
 
@@ -282,6 +330,8 @@ impl Engine {
             sg: &command.sg,
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
+            // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
+            takes_mapped: session.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,
@@ -299,7 +349,7 @@ impl Engine {
             driver_tag: command.driver_tag,
             session: command.session,
             status: outcome.status,
-            sense: outcome.sense,
+            sense: outcome.sense.as_ref(),
             sense_format: if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed },
             sg: &command.sg,
             data_in,
@@ -367,6 +417,9 @@ impl Engine {
             home: HomeQueue::default(),
             removing: false,
         });
+        if let Some(latency) = &mut self.latency {
+            latency.units.add(device.0);
+        }
     }
 
     fn remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
@@ -382,6 +435,9 @@ impl Engine {
     pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
         if self.device(device).is_some_and(|d| d.removing && d.nexuses.is_empty() && d.barriers.is_empty()) {
             self.devices[device.0 as usize] = None;
+            if let Some(latency) = &mut self.latency {
+                latency.units.remove(device.0);
+            }
             fx.push_back(Effect::DeviceRemoved { device });
         }
     }

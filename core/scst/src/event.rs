@@ -69,14 +69,13 @@ pub struct TaskManagementRequest {
     pub driver_tag: u64,
 }
 
-/// An output of the engine.
+/// An output of the engine. Small, because every command makes several: what is rare and large is boxed, and buffers to
+/// give back go beside ([`Effects::pop_released`](crate::engine::Effects::pop_released)).
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the sentence on each variant names its fields")]
 pub enum Effect {
     /// Get a buffer of so many bytes.
     Allocate { cmd: CmdId, bytes: u32 },
-    /// Give the buffer back.
-    Release { sg: crate::buffer::SgList },
     /// Ask the driver for data-out.
     RequestData { cmd: CmdId },
     /// Ask the driver to stop fetching data-out.
@@ -96,9 +95,9 @@ pub enum Effect {
     /// Reset the device handler's volatile state.
     ResetDevice { device: DeviceId, barrier: BarrierId },
     /// Deliver a message to another engine.
-    Send { to: ReactorId, message: Message },
+    Send { to: ReactorId, message: Box<Message> },
     /// Report an event on the session, if the transport can.
-    AsyncEvent { session: SessionId, sense: SenseData },
+    AsyncEvent { session: SessionId, sense: Box<SenseData> },
     /// Close the session's connections.
     CloseSession { session: SessionId },
     /// Nothing of the session is left.

@@ -1,13 +1,14 @@
 //! A command has its turn: the checks of SAM and SPC, then the device handler or the core.
 
-use scst_scsi::{Asc, CommandFlags, ScsiStatus, SenseData, SenseKey};
+use scst_scsi::{Asc, CommandFlags, ScsiStatus, SenseData, SenseKey, TaskAttribute};
 
 use crate::attention::{REPORTED_LUNS_CHANGED, attention_sense};
-use crate::command::{CommandState, NONE};
+use crate::command::{CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine, no_lun};
 use crate::event::{BarrierScope, Effect};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId};
+use crate::latency::Stage;
 
 /// WRITE PROTECTED.
 const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTECT, Asc(0x2700));
@@ -15,6 +16,36 @@ const WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTECT, Asc(0x
 const SOFTWARE_WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTECT, Asc(0x2702));
 
 impl Engine {
+    /// Runs a command that nothing can keep from running, which is what nearly every command is: ordinary, alone
+    /// concerned with what it does, to a unit without reservation, barrier or attention. False: it takes the long way,
+    /// which would come to the same.
+    pub(crate) fn start_plain(&mut self, id: CmdId, fx: &mut Effects) -> bool {
+        use CommandFlags as Flags;
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
+        let Some(device) = command.device else { return false };
+        let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return false };
+        let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
+        let flags = command.parsed.flags;
+        let free = device.barriers.is_empty() && device.reservation.is_none() && nexus.attentions.is_empty();
+        let measured = command.marks.contains(CommandMarks::MEASURED);
+        let in_order = command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED == CommandMarks::IN_TASK_SET
+            && command.attribute == TaskAttribute::Simple
+            && nexus.ordered | nexus.head_of_queue == 0;
+        let writable = !(nexus.read_only || device.control.write_protect);
+        let plain = !flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
+            && (writable || !flags.contains(Flags::WRITES_MEDIUM));
+        if !(free && in_order && plain && command.reject.is_none()) {
+            return false;
+        }
+        command.state = CommandState::Executing;
+        device.executing += 1;
+        if measured {
+            self.enter_stage(id, Stage::CheckOrder);
+        }
+        fx.push_back(Effect::Execute { cmd: id });
+        true
+    }
+
     /// Runs a command whose turn has come, or finds out why it may not.
     pub(crate) fn start(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
@@ -27,10 +58,11 @@ impl Engine {
             if let Some(found) = self.device_mut(device) {
                 found.blocked.push_back(id);
             }
+            self.enter_stage(id, Stage::CheckBlocking);
             return;
         }
         if let Some(outcome) = self.refusal(id, device) {
-            self.complete(id, outcome, fx);
+            self.complete(id, &outcome, fx);
             return;
         }
         match self.scope_of(id) {
@@ -53,11 +85,11 @@ impl Engine {
     fn start_without_lun(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         if let Some(sense) = command.reject {
-            self.complete(id, Outcome::check(sense), fx);
+            self.complete(id, &Outcome::check(sense), fx);
         } else if command.parsed.flags.contains(CommandFlags::CORE) {
             self.execute(id, fx);
         } else {
-            self.complete(id, Outcome::check(no_lun()), fx);
+            self.complete(id, &Outcome::check(no_lun()), fx);
         }
     }
 
@@ -128,7 +160,7 @@ impl Engine {
         }
         let device = self.device(command.device?)?;
         let shared_set = !device.control.task_set_per_nexus;
-        if shared_set && command.attribute == scst_scsi::TaskAttribute::Ordered {
+        if shared_set && command.attribute == TaskAttribute::Ordered {
             return Some(BarrierScope::Device);
         }
         flags

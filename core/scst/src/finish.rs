@@ -4,24 +4,35 @@ use scst_scsi::{ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::attention::COMMANDS_CLEARED;
-use crate::buffer::SgList;
+use crate::buffer::{Extent, SgList};
 use crate::command::{CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::event::{DeviceUpdate, Effect};
 use crate::handler::{Outcome, SideEffects};
 use crate::ids::{CmdId, SessionId};
+use crate::latency::Stage;
 
 impl Engine {
     /// Whoever executed the command is done with it.
-    pub(crate) fn executed(&mut self, id: CmdId, outcome: Outcome, fx: &mut Effects) {
-        let Some(command) = self.command(id) else { return };
+    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
         if command.state != CommandState::Executing {
             return;
         }
-        let device = command.device;
-        if let Some(found) = device.and_then(|d| self.device_mut(d)) {
-            found.executing -= 1;
+        if command.marks.contains(CommandMarks::MAPPED) {
+            if !command.is_aborted() {
+                return self.complete(id, outcome, fx);
+            }
+            command.marks.remove(CommandMarks::MAPPED);
+        }
+        let device = command.device.and_then(|d| self.devices.get_mut(d.0 as usize)).and_then(Option::as_mut);
+        if let Some(device) = device {
+            device.executing -= 1;
+        }
+        let special = command.marks.intersects(CommandMarks::OWNS_BARRIER | CommandMarks::ABORTED);
+        if !special && outcome.effects.is_none() {
+            return self.complete(id, outcome, fx);
         }
         // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
         self.apply_side_effects(id, outcome.effects, fx);
@@ -30,6 +41,40 @@ impl Engine {
         } else {
             self.complete(id, outcome, fx);
         }
+    }
+
+    fn no_longer_executing(&mut self, id: CmdId) {
+        let device = self.command(id).and_then(|c| c.device);
+        if let Some(found) = device.and_then(|d| self.device_mut(d)) {
+            found.executing -= 1;
+        }
+    }
+
+    /// A READ is complete with page-cached data instead of a buffer. They are read when they are sent, so everything
+    /// that must not show in them (what is ordered behind it, who must be alone) waits for that.
+    pub fn executed_mapped(&mut self, now: Nanos, id: CmdId, pages: Extent, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
+        let mut sg = SgList::default();
+        sg.push(pages);
+        let buffer = std::mem::replace(&mut command.sg, sg);
+        command.marks |= CommandMarks::MAPPED;
+        if !buffer.is_empty() {
+            fx.release(&buffer);
+        }
+        self.now = now;
+        self.executed(id, &Outcome::good(pages.len), fx);
+        self.settle(fx);
+    }
+
+    /// Mapped data have been sent, or will not be.
+    fn mapped_sent(&mut self, id: CmdId, fx: &mut Effects) {
+        self.no_longer_executing(id);
+        if let Some(command) = self.command_mut(id) {
+            command.marks.remove(CommandMarks::MAPPED);
+        }
+        self.leave_task_set(id, fx);
+        self.no_longer_awaited(id, fx);
     }
 
     fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
@@ -54,25 +99,40 @@ impl Engine {
     }
 
     /// Ends a command that was not aborted: it leaves the task set and is answered.
-    pub(crate) fn complete(&mut self, id: CmdId, outcome: Outcome, fx: &mut Effects) {
+    pub(crate) fn complete(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        command.outcome = outcome;
+        command.outcome = *outcome;
         command.state = CommandState::Responding;
+        if command.marks.contains(CommandMarks::MAPPED) {
+            // The rest follows in `mapped_sent`.
+            self.enter_stage(id, Stage::TransmitWait);
+            fx.push_back(Effect::Respond { cmd: id });
+            return;
+        }
+        let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
         self.leave_task_set(id, fx);
         fx.push_back(Effect::Respond { cmd: id });
-        self.no_longer_awaited(id, fx);
+        if awaited {
+            self.no_longer_awaited(id, fx);
+        }
     }
 
     /// Ends a command with a bare status before it entered the task set.
     pub(crate) fn respond_status(&mut self, id: CmdId, status: ScsiStatus, fx: &mut Effects) {
-        self.complete(id, Outcome::status(status), fx);
+        self.complete(id, &Outcome::status(status), fx);
     }
 
     /// The response is gone, or cannot go any more.
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
-        if self.command(id).is_some_and(|c| c.state == CommandState::Responding) {
-            self.free(id, fx);
+        let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
+        let marks = command.marks;
+        if marks.contains(CommandMarks::MAPPED) {
+            self.mapped_sent(id, fx);
         }
+        if marks.contains(CommandMarks::MEASURED) {
+            self.count_latency(id);
+        }
+        self.free(id, fx);
     }
 
     /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
@@ -140,18 +200,19 @@ impl Engine {
 
     /// Frees the slot and what hangs on it.
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.commands.remove(id.index, id.generation) else { return };
-        if !command.sg.is_empty() {
-            fx.push_back(Effect::Release { sg: command.sg });
+        let Some(command) = self.command(id) else { return };
+        if !command.sg.is_empty() && !command.marks.contains(CommandMarks::BORROWED) {
+            fx.release(&command.sg);
         }
-        if command.nexus != NONE {
-            self.nexus_lost_command(command.nexus, fx);
+        let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
+        self.commands.retire(id.index, id.generation);
+        if nexus != NONE {
+            self.nexus_lost_command(nexus, fx);
         }
-        let session = command.session;
         if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
             found.commands -= 1;
             found.ended += 1;
-            found.bytes -= u64::from(command.reserved);
+            found.bytes -= u64::from(reserved);
             if found.closing && found.commands == 0 {
                 self.session_gone(session, fx);
             }
@@ -183,6 +244,9 @@ impl Engine {
     /// The last command of a closing session has gone.
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
+        if let Some(latency) = &mut self.latency {
+            latency.sessions.remove(id.index);
+        }
         for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
             self.drop_nexus(slot, fx);
         }
@@ -202,12 +266,13 @@ impl Engine {
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.
     pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
         self.now = now;
-        self.executed(id, Outcome::check(sense), fx);
+        self.executed(id, &Outcome::check(sense), fx);
         self.settle(fx);
     }
 
     /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.
     pub fn buffers_in_use(&self) -> impl Iterator<Item = &SgList> {
-        self.commands.iter().map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
+        let own = self.commands.iter().filter(|(_, _, c)| !c.marks.contains(CommandMarks::BORROWED));
+        own.map(|(_, _, c)| &c.sg).filter(|sg| !sg.is_empty())
     }
 }

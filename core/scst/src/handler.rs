@@ -1,11 +1,24 @@
 //! The device handler seam.
 
+use scst_scsi::opcode::SupportedTmfs;
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
-use crate::buffer::{BufferSource, SgList};
+use crate::buffer::{BufferSource, Extent, SgList};
 use crate::ids::{CmdId, NexusId};
 use crate::io::{IoCompletion, IoQueue};
+
+/// Task management functions that the mid-level carries out for every device, for REPORT SUPPORTED TASK MANAGEMENT
+/// FUNCTIONS.
+pub const TASK_MANAGEMENT: SupportedTmfs = SupportedTmfs::ABORT_TASK
+    .union(SupportedTmfs::ABORT_TASK_SET)
+    .union(SupportedTmfs::CLEAR_TASK_SET)
+    .union(SupportedTmfs::LOGICAL_UNIT_RESET)
+    .union(SupportedTmfs::TARGET_RESET)
+    .union(SupportedTmfs::QUERY_TASK)
+    .union(SupportedTmfs::QUERY_TASK_SET)
+    .union(SupportedTmfs::QUERY_ASYNCHRONOUS_EVENT)
+    .union(SupportedTmfs::IT_NEXUS_RESET);
 
 /// What a handler (or the core's own parser) reads off a CDB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,6 +51,8 @@ pub struct ExecCommand<'a> {
     pub nexus: NexusId,
     /// The LUN is read-only for this nexus (WP bit of MODE SENSE).
     pub read_only: bool,
+    /// The target driver takes [`Execution::Mapped`] from this session.
+    pub takes_mapped: bool,
     /// Some nexus of the logical unit prevents medium removal.
     pub removal_prevented: bool,
     /// Relative target port identifier of the port it came through.
@@ -67,6 +82,14 @@ pub struct SideEffects {
     pub control: Option<ControlSettings>,
     /// Set (true) or clear (false) PREVENT MEDIUM REMOVAL for this nexus.
     pub prevent_removal: Option<bool>,
+}
+
+impl SideEffects {
+    /// Whether there are none.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.attention_for_others.is_none() && self.control.is_none() && self.prevent_removal.is_none()
+    }
 }
 
 /// How a command ended.
@@ -109,6 +132,10 @@ impl Outcome {
 pub enum Execution {
     /// The command is complete.
     Done(Outcome),
+    /// The command is complete with GOOD, and its data-in are not in its buffer but here: page-cached data of a file,
+    /// as they are when they are sent (see [`IoQueue::cached_pages`]). Only from `execute`, and only when the command's
+    /// `takes_mapped` says so. The mid-level lets nothing that has to come after the command begin before they are sent.
+    Mapped(Extent),
     /// At least one operation is in flight; `io_completed` will be called.
     Pending,
 }
@@ -154,6 +181,10 @@ pub trait HandlerShard {
     fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution;
     /// The command has been aborted: end it soon if that is possible.
     fn cancel(&mut self, cmd: CmdId, io: &mut dyn IoQueue);
+    /// Whether data-out may lie anywhere in memory, at any address. Where it may not, they come in a page-aligned buffer.
+    fn takes_data_in_place(&self) -> bool {
+        false
+    }
     /// The logical unit was reset: volatile settings go back to their saved or default values.
     fn reset(&mut self) -> ControlSettings;
     /// The settings in force now.

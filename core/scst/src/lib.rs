@@ -9,7 +9,8 @@
 //! * [`ids`]: generation-checked names of commands, sessions, devices. [`config`]: snapshots from the control plane.
 //!
 //! Inside the engine a file is one concern: `admit` (arrival to task set), `task_set` (order), `execute` (the checks),
-//! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf`, `luns`, `attention`.
+//! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf`, `luns`, `attention`,
+//! `latency` (where the time goes, when asked), `statistics`.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -20,6 +21,7 @@ mod command;
 pub mod config;
 pub mod core_commands;
 pub mod driver;
+mod effects;
 pub mod engine;
 pub mod event;
 mod execute;
@@ -27,6 +29,7 @@ mod finish;
 pub mod handler;
 pub mod ids;
 pub mod io;
+pub mod latency;
 mod luns;
 mod nexus;
 pub mod shard;
@@ -45,6 +48,11 @@ impl Nanos {
     /// So many seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000_000_000)
+    }
+
+    /// So many microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros * 1000)
     }
 
     /// So many milliseconds.

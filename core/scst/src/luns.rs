@@ -70,7 +70,7 @@ impl Engine {
                 nexus.attentions.establish(REPORTED_LUNS_CHANGED);
             }
         }
-        fx.push_back(Effect::AsyncEvent { session, sense: attention_sense(REPORTED_LUNS_CHANGED) });
+        fx.push_back(Effect::AsyncEvent { session, sense: Box::new(attention_sense(REPORTED_LUNS_CHANGED)) });
     }
 
     /// Makes a live session see another map; returns nexuses that are in it no more. A LUN that shows another device

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) bytes: u64,
     /// It is going away.
     pub(crate) closing: bool,
+    /// The driver takes [`Execution::Mapped`](crate::handler::Execution::Mapped).
+    pub(crate) takes_mapped: bool,
 }
 
 impl Session {

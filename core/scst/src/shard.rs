@@ -18,6 +18,7 @@ use crate::event::{DataError, Effect, Event, Message, TaskManagementRequest};
 use crate::handler::{ExecContext, Execution, HandlerShard};
 use crate::ids::{CmdId, DeviceId, ReactorId, SessionId, TargetId};
 use crate::io::{IoCompletion, IoQueue};
+use crate::latency::Clock;
 
 /// What the control plane asks of a shard.
 pub enum Control {
@@ -105,6 +106,11 @@ impl Shard {
         Self { engine: Engine::new(config), handlers: Vec::new(), effects: Effects::with_capacity(256) }
     }
 
+    /// Measures latencies from now on (see [`Engine::measure_latency`]), or (None) no longer.
+    pub fn measure_latency(&mut self, clock: Option<Box<dyn Clock>>) {
+        self.engine.measure_latency(clock);
+    }
+
     /// The engine, to look at.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -118,10 +124,22 @@ impl Shard {
         self.engine.session_up(now, request)
     }
 
+    /// Says whether the driver takes [`Execution::Mapped`] in a session; see [`Engine::set_takes_mapped`].
+    pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
+        self.engine.set_takes_mapped(session, takes);
+    }
+
     /// A session ends: its commands are aborted silently. [`TargetDriver::session_closed`] follows; until then the
     /// driver still reports data and responses of its commands.
     pub fn session_down(&mut self, now: Nanos, session: SessionId) {
         self.engine.handle(now, Event::SessionDown { session }, &mut self.effects);
+    }
+
+    /// Whether a command for this LUN may come with its data ([`NewCommand::data`]).
+    pub fn takes_data_in_place(&self, session: SessionId, lun: Lun) -> bool {
+        let device = self.engine.resolve(session, lun);
+        let handler = device.and_then(|d| self.handlers.get(d.0 as usize)).and_then(Option::as_ref);
+        handler.is_some_and(|handler| handler.takes_data_in_place())
     }
 
     /// A command has arrived.
@@ -148,12 +166,12 @@ impl Shard {
 
     /// The data-out of a command are in its buffer, or will not come.
     pub fn data_received(&mut self, now: Nanos, cmd: CmdId, result: Result<(), DataError>) {
-        self.engine.handle(now, Event::DataReceived { cmd, result }, &mut self.effects);
+        self.engine.data_received_at(now, cmd, result, &mut self.effects);
     }
 
     /// The response has left, or can no longer leave; the buffer is not used any more.
     pub fn response_sent(&mut self, now: Nanos, cmd: CmdId) {
-        self.engine.handle(now, Event::ResponseSent { cmd }, &mut self.effects);
+        self.engine.response_sent_at(now, cmd, &mut self.effects);
     }
 
     /// A task management function has arrived; [`TargetDriver::task_management_done`] follows.
@@ -236,20 +254,37 @@ impl Shard {
         self.executed(cx.now, id, execution);
     }
 
+    /// The driver has spent time within the turn: who measures latencies should know.
+    pub fn time_has_passed(&mut self) {
+        if self.engine.measures_latency() {
+            self.engine.read_clock();
+        }
+    }
+
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        while let Some(effect) = self.effects.pop_front() {
+        if self.engine.measures_latency() {
+            self.engine.read_clock();
+        }
+        while let Some(effect) = self.next_effect(cx) {
             self.carry_out(effect, cx, driver);
         }
+    }
+
+    /// The next effect; buffers that nobody needs any more go back first.
+    fn next_effect(&mut self, cx: &mut RunContext<'_>) -> Option<Effect> {
+        while let Some(sg) = self.effects.pop_released() {
+            cx.mem.release(sg);
+        }
+        self.effects.pop_front()
     }
 
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         match effect {
             Effect::Allocate { cmd, bytes } => {
                 let sg = cx.mem.allocate(bytes);
-                self.engine.handle(cx.now, Event::Buffer { cmd, sg }, &mut self.effects);
+                self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects);
             }
-            Effect::Release { sg } => cx.mem.release(&sg),
             Effect::Execute { cmd } => self.execute(cmd, cx),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {
@@ -262,7 +297,7 @@ impl Shard {
                 let control = self.handler(device).map(|h| h.reset()).unwrap_or_default();
                 self.engine.handle(cx.now, Event::DeviceReset { device, barrier, control }, &mut self.effects);
             }
-            Effect::Send { to, message } => cx.outbox.messages.push((to, message)),
+            Effect::Send { to, message } => cx.outbox.messages.push((to, *message)),
             Effect::DeviceRemoved { device } => {
                 if let Some(slot) = self.handlers.get_mut(device.0 as usize) {
                     *slot = None;
@@ -304,6 +339,9 @@ impl Shard {
     }
 
     fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>) {
+        if self.engine.measures_latency() {
+            self.engine.hand_over(cmd);
+        }
         let Some(exec) = self.engine.exec_command(cmd) else { return };
         let device = self.engine.device_of(cmd);
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
@@ -317,8 +355,10 @@ impl Shard {
     }
 
     fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
-        if let Execution::Done(outcome) = execution {
-            self.engine.handle(now, Event::Executed { cmd, outcome }, &mut self.effects);
+        match execution {
+            Execution::Done(outcome) => self.engine.executed_at(now, cmd, &outcome, &mut self.effects),
+            Execution::Mapped(pages) => self.engine.executed_mapped(now, cmd, pages, &mut self.effects),
+            Execution::Pending => {}
         }
     }
 

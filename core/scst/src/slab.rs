@@ -3,10 +3,20 @@
 /// Generations are 24 bits so that an id and a tag fit the 64 bits of an I/O completion.
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
+/// Beside the generation of a slot: nothing is in it, whatever value it may still hold.
+const FREE: u32 = 1 << 31;
+
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
+    /// The generation, with [`FREE`] or without; no name has that bit.
+    key: u32,
     value: Option<T>,
+}
+
+impl<T> Slot<T> {
+    fn is_used(&self) -> bool {
+        self.key & FREE == 0
+    }
 }
 
 /// A slab of at most `limit` values, addressed by index and generation.
@@ -24,7 +34,7 @@ impl<T> Slab<T> {
         let ready = ready.min(limit);
         let mut slab = Self { slots: Vec::with_capacity(ready), free: Vec::with_capacity(ready), limit, used: 0 };
         for index in 0..ready {
-            slab.slots.push(Slot { generation: 0, value: None });
+            slab.slots.push(Slot { key: FREE, value: None });
             slab.free.push((ready - 1 - index) as u32);
         }
         slab
@@ -32,63 +42,79 @@ impl<T> Slab<T> {
 
     /// Stores a value; None when the limit is reached.
     pub(crate) fn insert(&mut self, value: T) -> Option<(u32, u32)> {
+        let (index, generation, slot) = self.claim()?;
+        *slot = Some(value);
+        Some((index, generation))
+    }
+
+    /// Takes a slot for a value that the caller puts there; a former one that was retired may be in it, to be written
+    /// over. None when the limit is reached.
+    #[inline]
+    pub(crate) fn claim(&mut self) -> Option<(u32, u32, &mut Option<T>)> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < self.limit => {
-                self.slots.push(Slot { generation: 0, value: None });
+                self.slots.push(Slot { key: FREE, value: None });
                 (self.slots.len() - 1) as u32
             }
             None => return None,
         };
         let slot = &mut self.slots[index as usize];
-        debug_assert!(slot.value.is_none());
-        slot.value = Some(value);
+        debug_assert!(!slot.is_used());
+        slot.key &= !FREE;
         self.used += 1;
-        Some((index, slot.generation))
+        Some((index, slot.key, &mut slot.value))
     }
 
     /// Takes a value out; its name is void from now on.
     pub(crate) fn remove(&mut self, index: u32, generation: u32) -> Option<T> {
-        let slot = self.slots.get_mut(index as usize)?;
-        if slot.generation != generation {
-            return None;
-        }
-        let value = slot.value.take()?;
-        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        self.retire(index, generation).then(|| self.slots[index as usize].value.take()).flatten()
+    }
+
+    /// Makes a name void and leaves the value for [`Slab::claim`] to reuse: for what is large and needs no drop.
+    #[inline]
+    pub(crate) fn retire(&mut self, index: u32, generation: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.key == generation) else { return false };
+        slot.key = (generation + 1) & GENERATION_MASK | FREE;
         self.free.push(index);
         self.used -= 1;
-        Some(value)
+        true
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: u32, generation: u32) -> Option<&T> {
         let slot = self.slots.get(index as usize)?;
-        if slot.generation != generation { None } else { slot.value.as_ref() }
+        if slot.key != generation { None } else { slot.value.as_ref() }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, index: u32, generation: u32) -> Option<&mut T> {
         let slot = self.slots.get_mut(index as usize)?;
-        if slot.generation != generation { None } else { slot.value.as_mut() }
+        if slot.key != generation { None } else { slot.value.as_mut() }
     }
 
     /// The value at an index that is known to be in use.
+    #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<&T> {
-        self.slots.get(index as usize)?.value.as_ref()
+        self.slots.get(index as usize).filter(|slot| slot.is_used())?.value.as_ref()
     }
 
     /// The same, to change.
+    #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.slots.get_mut(index as usize)?.value.as_mut()
+        self.slots.get_mut(index as usize).filter(|slot| slot.is_used())?.value.as_mut()
     }
 
     /// The full name of a slot in use.
     pub(crate) fn name(&self, index: u32) -> Option<(u32, u32)> {
         let slot = self.slots.get(index as usize)?;
-        slot.value.is_some().then_some((index, slot.generation))
+        slot.is_used().then_some((index, slot.key))
     }
 
     /// All values with index and generation, in index order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32, &T)> {
-        self.slots.iter().enumerate().filter_map(|(i, s)| s.value.as_ref().map(|v| (i as u32, s.generation, v)))
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_used());
+        used.filter_map(|(i, slot)| slot.value.as_ref().map(|value| (i as u32, slot.key, value)))
     }
 
     /// How many slots there are, in use or not.
@@ -117,6 +143,20 @@ mod tests {
         assert_eq!(slab.get(i, g), None);
         assert_eq!(slab.remove(i, g), None);
         assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_retired_value_is_found_by_nobody_but_who_reuses_it() {
+        let mut slab = Slab::new(1, 1);
+        let (i, g) = slab.insert("a").unwrap();
+        assert!(slab.retire(i, g) && !slab.retire(i, g));
+        assert_eq!((slab.get(i, g), slab.get(i, g + 1), slab.at(i), slab.name(i)), (None, None, None, None));
+        assert_eq!((slab.iter().count(), slab.len()), (0, 0));
+        let (i2, g2, value) = slab.claim().unwrap();
+        assert_eq!((i2, g2, &*value), (i, g + 1, &Some("a")));
+        *value = Some("b");
+        assert_eq!(slab.remove(i2, g2), Some("b"));
+        assert_eq!(slab.claim().unwrap().2, &None);
     }
 
     #[test]

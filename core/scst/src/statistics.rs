@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use crate::engine::Engine;
 use crate::ids::SessionId;
+use crate::latency::SizeLatency;
 
 /// One session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct SessionStatistics {
     /// Its name in the engine.
     pub id: SessionId,
@@ -18,6 +19,8 @@ pub struct SessionStatistics {
     pub active: u32,
     /// Commands that have ended since the login, answered or not.
     pub commands: u64,
+    /// Its commands by direction and size; None: they are not measured, or among others.
+    pub latency: Option<Vec<SizeLatency>>,
 }
 
 impl Engine {
@@ -37,6 +40,7 @@ impl Engine {
                 target: self.target(session.target).map(|t| t.name.clone()).unwrap_or_default(),
                 active: session.commands,
                 commands: session.ended,
+                latency: self.session_latency(slot),
             })
         })
     }

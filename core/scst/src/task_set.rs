@@ -9,6 +9,11 @@ use scst_scsi::TaskAttribute;
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::ids::CmdId;
+use crate::latency::Stage;
+
+/// What keeps a command from its place in the order, or has to be written down; one test for all.
+const HELD_UP_OR_MEASURED: CommandMarks =
+    CommandMarks::ABORTED.union(CommandMarks::UNDELIVERED).union(CommandMarks::MEASURED);
 
 /// What older commands of the task set mean for the ones behind them.
 #[derive(Default)]
@@ -61,17 +66,31 @@ impl Engine {
 
     /// A command is complete as far as the transport is concerned: it runs, or waits for its turn.
     pub(crate) fn enter_task_set(&mut self, id: CmdId, fx: &mut Effects) {
+        if !self.start_plain(id, fx) {
+            self.enter_task_set_slowly(id, fx);
+        }
+    }
+
+    fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        if command.is_aborted() {
-            self.finish_aborted(id, fx);
-            return;
-        }
-        if command.marks.contains(CommandMarks::UNDELIVERED) {
-            command.state = CommandState::Held;
-            return;
-        }
         command.state = CommandState::Queued;
-        if command.nexus == NONE {
+        let nexus = command.nexus;
+        if command.marks.intersects(HELD_UP_OR_MEASURED) {
+            if command.is_aborted() {
+                self.finish_aborted(id, fx);
+                return;
+            }
+            if command.marks.contains(CommandMarks::UNDELIVERED) {
+                command.state = CommandState::Held;
+                self.enter_stage(id, Stage::TargetPreExec);
+                return;
+            }
+            // So it is measured.
+            if let Some(latency) = &mut self.latency {
+                latency.enter(id, Stage::CheckOrder, self.now);
+            }
+        }
+        if nexus == NONE {
             self.start(id, fx);
             return;
         }
@@ -113,10 +132,14 @@ impl Engine {
         }
         command.marks.remove(CommandMarks::IN_TASK_SET);
         let (slot, previous, next, attribute) = (command.nexus, command.previous, command.next, command.attribute);
-        if let Some(previous) = self.commands.at_mut(previous) {
+        if previous != NONE
+            && let Some(previous) = self.commands.at_mut(previous)
+        {
             previous.next = next;
         }
-        if let Some(next) = self.commands.at_mut(next) {
+        if next != NONE
+            && let Some(next) = self.commands.at_mut(next)
+        {
             next.previous = previous;
         }
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };

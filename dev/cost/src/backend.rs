@@ -19,7 +19,7 @@ use scst_reactor::backend::{
 const LISTENER: SocketId = SocketId(0);
 const CONNECTION: SocketId = SocketId(1);
 
-/// A receive or send under way.
+/// A receive under way.
 struct Transfer {
     token: SocketToken,
     extents: Vec<Extent>,
@@ -46,7 +46,8 @@ pub struct NullBackend {
     now: Nanos,
     accept: Option<SocketToken>,
     receive: Transfer,
-    send: Transfer,
+    /// Bytes that have been sent.
+    sent: Vec<u8>,
     completions: Vec<Completion>,
 }
 
@@ -58,7 +59,7 @@ impl NullBackend {
             now: Nanos(1),
             accept: None,
             receive: Transfer::new(),
-            send: Transfer::new(),
+            sent: Vec::with_capacity(1 << 20),
             completions: Vec::with_capacity(16),
         }
     }
@@ -94,21 +95,11 @@ impl NullBackend {
         done
     }
 
-    /// Ends the send under way; its bytes go to the end of `wire`. False when there is none.
+    /// What has been sent goes to the end of `wire`. False when there is nothing.
     pub fn collect(&mut self, wire: &mut Vec<u8>) -> bool {
-        if !self.send.started {
-            return false;
-        }
-        let before = wire.len();
-        for &extent in &self.send.extents {
-            let from = self.arenas.resolve(extent).unwrap_or_else(|| panic!("the driver sends from its pool"));
-            // SAFETY: as above, and arenas are initialised memory: anonymous mappings are zero.
-            wire.extend_from_slice(unsafe { std::slice::from_raw_parts(from.as_ptr(), extent.len as usize) });
-        }
-        self.send.started = false;
-        let result = (wire.len() - before) as i32;
-        self.completions.push(Completion::Sent { token: self.send.token, result });
-        true
+        let any = !self.sent.is_empty();
+        wire.append(&mut self.sent);
+        any
     }
 }
 
@@ -171,8 +162,20 @@ impl Backend for NullBackend {
         self.receive.start(token, into);
     }
 
-    fn send(&mut self, _: SocketId, from: &[Extent], _: &BufferPool, token: SocketToken) {
-        self.send.start(token, from);
+    fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        if let Some(result) = self.try_send(socket, from, pool, token) {
+            self.completions.push(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, _: SocketId, from: &[Extent], _: &BufferPool, _: SocketToken) -> Option<i32> {
+        let before = self.sent.len();
+        for &extent in from {
+            let from = self.arenas.resolve(extent).unwrap_or_else(|| panic!("the driver sends from its pool"));
+            // SAFETY: as above, and arenas are initialised memory: anonymous mappings are zero.
+            self.sent.extend_from_slice(unsafe { std::slice::from_raw_parts(from.as_ptr(), extent.len as usize) });
+        }
+        Some((self.sent.len() - before) as i32)
     }
 
     fn close(&mut self, _: SocketId, _: SocketToken) {
@@ -183,6 +186,12 @@ impl Backend for NullBackend {
         out.append(&mut self.completions);
         Ok(())
     }
+
+    fn clock(&self) -> Box<dyn scst_core::latency::Clock> {
+        panic!("nothing is measured here")
+    }
+
+    fn set_spin(&mut self, _: Nanos) {}
 
     fn waker(&self) -> Waker {
         Arc::new(NoWaker)

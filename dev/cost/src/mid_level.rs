@@ -60,6 +60,7 @@ fn command(session: SessionId, direction: Direction, number: u32) -> NewCommand 
         attribute: TaskAttribute::Simple,
         expected: Some(ExpectedTransfer { direction: data, length: BYTES, read_length: 0 }),
         held: false,
+        data: None,
     }
 }
 
@@ -288,6 +289,7 @@ impl EngineAlone {
 }
 
 fn carry_out(engine: &mut Engine, effects: &mut Effects, answered: &mut Vec<(CmdId, ScsiStatus)>, transferred: u32) {
+    while effects.pop_released().is_some() {}
     while let Some(effect) = effects.pop_front() {
         let event = match effect {
             Effect::Allocate { cmd, bytes } => Event::Buffer { cmd, sg: Some(buffer(bytes)) },

@@ -103,6 +103,7 @@ impl Rig {
             sg,
             nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
             read_only: read_only && self.faults & 1 != 0,
+            takes_mapped: false,
             removal_prevented: false,
             relative_port: 1,
             target_name: "iqn.2026-01.local.scst:fuzz",
@@ -117,6 +118,7 @@ impl Rig {
                     assert!(self.io.queue.is_empty(), "done, but an operation is in flight");
                     return outcome;
                 }
+                Execution::Mapped(pages) => panic!("nobody takes {pages:?}"),
                 Execution::Pending => {
                     assert!(!self.io.queue.is_empty(), "pending, but nothing is in flight");
                     if self.faults & 0x80 != 0 && at == 3 {

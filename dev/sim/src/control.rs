@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use scst_core::config::{InitiatorGroup, LunEntry, LunMap, TargetConfig};
 use scst_core::ids::{DeviceId, TargetId};
+use scst_core::latency::Stage;
 use scst_reactor::sim::SimDisk;
 use scst_scsi::Asc;
 use scst_scsi::lun::LunAddressMethod;
 use scst_target_iscsi::{IscsiConfig, IscsiTargetConfig};
 use scstd::reactor_loop::{Inbound, Report, ReportKind, Request};
+use scstd::statistics::Snapshot;
 
 use crate::daemon::{Daemon, SimDevice, portal};
 use crate::medium::Complaint;
@@ -46,6 +48,25 @@ struct Shown {
     luns: Vec<(bool, bool)>,
 }
 
+/// Every measured command was counted whole: its stages make its total.
+fn add_up(counted: &Snapshot) -> Result<(), Complaint> {
+    for session in &counted.sessions {
+        let mut commands = 0;
+        for size in session.latency.iter().flatten() {
+            let (parts, total) = size.stages.split_at(Stage::Total as usize);
+            let spent: u64 = parts.iter().map(|stage| stage.sum).sum();
+            if spent != total[0].sum || parts[0].count != total[0].count {
+                return Err(format!("{}: stages and total of {} differ: {size:?}", session.initiator, size.row.name()));
+            }
+            commands += total[0].count;
+        }
+        if commands > session.commands {
+            return Err(format!("{}: {commands} measured of {}", session.initiator, session.commands));
+        }
+    }
+    Ok(())
+}
+
 /// See the module.
 pub struct Control {
     steps: VecDeque<Step>,
@@ -60,6 +81,8 @@ pub struct Control {
     devices: Vec<Option<(DeviceId, Arc<SimDevice>)>>,
     targets: Vec<Shown>,
     disks: Vec<SimDisk>,
+    /// Latencies are measured.
+    measuring: bool,
 }
 
 impl Control {
@@ -81,6 +104,7 @@ impl Control {
             devices: disks.iter().map(|_| None).collect(),
             targets: vec![all; scene.plan.targets],
             disks: disks.to_vec(),
+            measuring: false,
         }
     }
 
@@ -182,7 +206,7 @@ impl Control {
                 }
                 Ok(())
             }
-            ReportKind::Statistics(_) => Ok(()),
+            ReportKind::Statistics(counted) => add_up(&counted),
             ReportKind::Idle => {
                 self.busy = self.busy.saturating_sub(1);
                 Ok(())
@@ -241,6 +265,11 @@ impl Control {
             Step::SetTarget(target) => {
                 let config = Arc::new(self.target_config(target));
                 self.ask_all(daemon, || Request::SetTarget(Arc::clone(&config)));
+                // Whoever looks, and whether latencies are measured, makes no difference to anybody.
+                self.ask_all(daemon, || Request::Statistics { part: 0 });
+                self.measuring = !self.measuring;
+                let on = self.measuring;
+                self.ask_all(daemon, || Request::MeasureLatency(on));
             }
             Step::Listen => {
                 let reactor = scene.rng.below(daemon.reactors() as u64) as usize;

@@ -8,24 +8,12 @@ use scst_cmdset::mode;
 use scst_cmdset::opcodes;
 use scst_cmdset::params::MAX_RESPONSE_BYTES;
 use scst_cmdset::{DiskCommand, DiskState, ModeChange, PortIdentity};
-use scst_core::handler::{ExecCommand, ExecContext, Outcome, SideEffects};
+use scst_core::handler::{ExecCommand, ExecContext, Outcome, SideEffects, TASK_MANAGEMENT};
 use scst_scsi::log::{StartStopPage, StatisticsPage};
-use scst_scsi::opcode::SupportedTmfs;
 use scst_scsi::{Asc, SenseData};
 
 use crate::fault;
 use crate::shared::Shared;
-
-/// Task management functions that the mid-level carries out for every device.
-const TASK_MANAGEMENT: SupportedTmfs = SupportedTmfs::ABORT_TASK
-    .union(SupportedTmfs::ABORT_TASK_SET)
-    .union(SupportedTmfs::CLEAR_TASK_SET)
-    .union(SupportedTmfs::LOGICAL_UNIT_RESET)
-    .union(SupportedTmfs::TARGET_RESET)
-    .union(SupportedTmfs::QUERY_TASK)
-    .union(SupportedTmfs::QUERY_TASK_SET)
-    .union(SupportedTmfs::QUERY_ASYNCHRONOUS_EVENT)
-    .union(SupportedTmfs::IT_NEXUS_RESET);
 
 /// Puts data-in into the buffer, cut where it ends.
 pub(crate) fn data_in(cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>, data: &[u8]) -> Outcome {

@@ -54,6 +54,8 @@ pub struct VdiskConfig {
     pub thin_provisioned: bool,
     /// `o_direct` (FILEIO).
     pub o_direct: bool,
+    /// `zero_copy_read` (FILEIO): large READs are answered from the page cache without a copy in between.
+    pub zero_copy_read: bool,
     /// `read_zero` (NULLIO).
     pub read_zero: bool,
     /// `dummy` (NULLIO): a place holder for LUN 0.
@@ -129,6 +131,7 @@ impl VdiskConfig {
             rotational: true,
             thin_provisioned: false,
             o_direct: false,
+            zero_copy_read: false,
             read_zero: false,
             dummy: false,
             optimal_transfer: OPTIMAL_TRANSFER,
@@ -165,6 +168,7 @@ impl VdiskConfig {
             ("rotational", _) => switch(value, &mut self.rotational),
             ("thin_provisioned", _) => switch(value, &mut self.thin_provisioned),
             ("o_direct", Kind::File) => switch(value, &mut self.o_direct),
+            ("zero_copy_read", Kind::File) => switch(value, &mut self.zero_copy_read),
             ("read_zero", Kind::Null) => switch(value, &mut self.read_zero),
             ("dummy", Kind::Null) => switch(value, &mut self.dummy),
             ("lb_per_pb_exp", _) => switch(value, &mut self.report_physical_blocks),
@@ -215,6 +219,10 @@ impl VdiskConfig {
         if self.kind == Kind::Null && !self.dummy && !whole {
             let remedy = format!("make it a multiple of the block size, {block_size}");
             return error("size", self.size.to_string(), "not a whole number of blocks", &remedy);
+        }
+        if self.zero_copy_read && self.o_direct {
+            let remedy = "remove one of them: o_direct leaves the page cache out, zero_copy_read sends what is in it";
+            return error("zero_copy_read", "1".to_owned(), "contradicts o_direct", remedy);
         }
         if self.write_through && self.nv_cache {
             let remedy = "remove one of them: write_through has no cache, nv_cache has one that need not be flushed";

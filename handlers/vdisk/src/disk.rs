@@ -15,8 +15,9 @@ use tracing::{info, warn};
 
 use crate::backing::{self, Backing, Facts, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
+use crate::mapped;
 use crate::shard::{DiskShard, LinkedFile};
-use crate::shared::{Medium, OpenFile, Shared};
+use crate::shared::{Medium, Shared};
 
 /// Why a disk could not be made or opened again.
 #[derive(Debug, Error)]
@@ -92,7 +93,13 @@ impl ShardLink {
         if old.generation == generation {
             return;
         }
-        let file = self.shared.file().map(|open| files.register_file(open.file, open.block_device));
+        let file = self.shared.file().map(|open| {
+            let file = files.register_file(open.file, open.block_device);
+            if let Some(pages) = &open.pages {
+                files.share_pages(file, pages);
+            }
+            file
+        });
         self.file.set(LinkedFile { file, generation });
         if let Some(old) = old.file {
             files.unregister_file(old);
@@ -136,7 +143,7 @@ impl Vdisk {
         let shared = Shared::new(disk, medium(&config));
         if let Some(backing) = backing {
             shared.set_bytes(backing.bytes);
-            shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+            shared.install(Some(mapped::open_file(backing, &config)));
         }
         Ok(Self { config, shared: Arc::new(shared) })
     }
@@ -226,7 +233,7 @@ impl Vdisk {
         })?;
         let was_open = self.shared.file().is_some();
         let capacity_changed = self.shared.set_bytes(backing.bytes);
-        self.shared.install(Some(OpenFile { file: backing.file, block_device: backing.block_device }));
+        self.shared.install(Some(mapped::open_file(backing, &self.config)));
         let attention = match was_open {
             // What was cached and not flushed may have gone with the old file, as in a power loss.
             true => Asc::DEVICE_INTERNAL_RESET,
@@ -281,7 +288,8 @@ impl Vdisk {
 }
 
 fn medium(config: &VdiskConfig) -> Medium {
-    Medium::File { alignment: if config.o_direct { config.block_size } else { 1 } }
+    let alignment = if config.o_direct { config.block_size } else { 1 };
+    Medium::File { alignment, mapped: config.zero_copy_read }
 }
 
 /// Fills in what follows from the storage. `anchors`: space can be set aside without being written.

@@ -22,6 +22,7 @@ mod config;
 mod counters;
 mod disk;
 mod fault;
+mod mapped;
 mod null;
 mod plan;
 mod scan;

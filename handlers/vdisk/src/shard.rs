@@ -16,6 +16,7 @@ use scst_scsi::{Cdb, DataDirection, DeviceType, ScsiStatus, SenseData};
 use crate::answer;
 use crate::counters::Counters;
 use crate::fault::{self, Doing};
+use crate::mapped;
 use crate::null;
 use crate::plan::{self, Bytes, Clear, Plan, ScanWith, Stage, Which};
 use crate::shared::{Medium, Shared};
@@ -123,7 +124,7 @@ impl DiskShard {
 
     /// A READ that is more than one operation.
     fn plan_read(&self, cmd: &ExecCommand<'_>, parsed: &ParsedCommand, fua: bool) -> Option<Plan> {
-        let Medium::File { alignment } = self.shared.medium else { return None };
+        let Medium::File { alignment, .. } = self.shared.medium else { return None };
         let block_size = self.shared.disk.block_size;
         let len = u64::from(parsed.length.min(cmd.sg.bytes()));
         let bytes = Bytes { offset: parsed.lba * u64::from(block_size), len };
@@ -154,7 +155,7 @@ impl DiskShard {
             self.counters.write_commands.add(1);
             self.counters.blocks_written.add(parsed.blocks);
         } else {
-            if let Medium::File { alignment } = shared.medium
+            if let Medium::File { alignment, .. } = shared.medium
                 && (parsed.length.min(cmd.sg.bytes()) % alignment != 0 || (has_fua(cmd) && shared.has_volatile_cache()))
             {
                 return None;
@@ -179,6 +180,9 @@ impl DiskShard {
             Ok(file) => file,
             Err(sense) => return Execution::Done(Outcome::check(sense)),
         };
+        if !write && let Some(pages) = mapped::pages(&self.shared, cmd, bytes, file, cx.io) {
+            return Execution::Mapped(pages);
+        }
         let (offset, len, sg) = (bytes.offset, bytes.len as u32, cmd.sg);
         if write && !durable {
             self.shared.write_cached();
@@ -429,6 +433,13 @@ impl HandlerShard for DiskShard {
             task.cancelled = true;
         }
         io.cancel(cmd);
+    }
+
+    fn takes_data_in_place(&self) -> bool {
+        match self.shared.medium {
+            Medium::File { alignment, .. } => alignment == 1,
+            Medium::Null { .. } => true,
+        }
     }
 
     fn reset(&mut self) -> ControlSettings {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scst_cmdset::{DiskParameters, DiskState, Geometry, ModePages, ModeValues};
 use scst_core::handler::ControlSettings;
+use scst_mem::FilePages;
 
 use crate::counters::Counters;
 
@@ -16,6 +17,8 @@ pub(crate) enum Medium {
     File {
         /// Transfers must be multiples of this many bytes (O_DIRECT); 1 through the page cache.
         alignment: u32,
+        /// Large READs are answered with the page cache itself.
+        mapped: bool,
     },
     /// Nothing.
     Null {
@@ -29,6 +32,8 @@ pub(crate) enum Medium {
 pub(crate) struct OpenFile {
     pub(crate) file: Arc<File>,
     pub(crate) block_device: bool,
+    /// Its page-cached data, for READs that are answered with them.
+    pub(crate) pages: Option<Arc<FilePages>>,
 }
 
 /// See the module.

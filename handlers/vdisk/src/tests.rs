@@ -3,6 +3,7 @@
 mod cache;
 mod control;
 mod faults;
+mod mapped;
 mod medium;
 mod moving;
 mod provisioning;

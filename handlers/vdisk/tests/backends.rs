@@ -37,6 +37,7 @@ impl Rig {
             sg: &sg,
             nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
             read_only: false,
+            takes_mapped: false,
             removal_prevented: false,
             relative_port: 1,
             target_name: "iqn.2024-01.test:t",

@@ -175,13 +175,34 @@ impl Lowering<'_, '_> {
                     }
                 }
             },
-            HandlerKind::VdiskNullio => {
+            HandlerKind::VdiskNullio
+            | HandlerKind::DevDiskPerf
+            | HandlerKind::DevModiskPerf
+            | HandlerKind::DevTapePerf => {
                 if given("size") && given("size_mb") {
                     self.found.error(name.span, object, "both size and size_mb are given", "leave one of them out");
+                } else if device.handler == HandlerKind::DevTapePerf {
+                    self.check_tape(name, object, device);
                 } else if !given("size_mb") {
                     self.check_size(name, object, device);
                 }
+                if device.handler != HandlerKind::VdiskNullio && is_scsi_address(&name.text) {
+                    let message = format!("{:?} is the address of a SCSI device of this machine", name.text);
+                    let remedy = "pass-through is not in this version; any other name makes an emulated device";
+                    self.found.error(name.span, object, message, remedy);
+                }
             }
+        }
+    }
+
+    fn check_tape(&mut self, name: &Word, object: &str, device: &Device) {
+        let megabytes = device.attributes.number("size_mb").map(|n| n << 20);
+        let bytes = megabytes.or_else(|| device.attributes.number("size")).unwrap_or(0);
+        if bytes == 0 {
+            self.found.error(name.span, object, "size 0 leaves no room on the tape", "make it larger");
+        } else if let Some(warning) = device.attributes.number("early_warning").filter(|w| *w >= bytes) {
+            let message = format!("early_warning {warning} is not less than the size of the tape, {bytes}");
+            self.found.error(name.span, object, message, "make it smaller, or leave it out");
         }
     }
 
@@ -495,6 +516,12 @@ impl Lowering<'_, '_> {
             self.found.error(span, &object, format!("there is no device {device:?}"), remedy);
         }
     }
+}
+
+/// Whether a name is host:channel:id:lun, as the original names devices that it passes through.
+fn is_scsi_address(name: &str) -> bool {
+    let parts: Vec<&str> = name.split(':').collect();
+    parts.len() == 4 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether the first digit fits the length of an NAA designator in its normal form.

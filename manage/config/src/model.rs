@@ -37,17 +37,27 @@ pub enum HandlerKind {
     VdiskFileio,
     /// `vdisk_nullio`.
     VdiskNullio,
+    /// `dev_disk_perf`.
+    DevDiskPerf,
+    /// `dev_modisk_perf`.
+    DevModiskPerf,
+    /// `dev_tape_perf`.
+    DevTapePerf,
 }
 
 impl HandlerKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VdiskFileio, Self::VdiskNullio];
+    pub const ALL: [Self; 5] =
+        [Self::VdiskFileio, Self::VdiskNullio, Self::DevDiskPerf, Self::DevModiskPerf, Self::DevTapePerf];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::VdiskFileio => "vdisk_fileio",
             Self::VdiskNullio => "vdisk_nullio",
+            Self::DevDiskPerf => "dev_disk_perf",
+            Self::DevModiskPerf => "dev_modisk_perf",
+            Self::DevTapePerf => "dev_tape_perf",
         }
     }
 
@@ -56,6 +66,9 @@ impl HandlerKind {
         match self {
             Self::VdiskFileio => rules::VDISK_FILEIO,
             Self::VdiskNullio => rules::VDISK_NULLIO,
+            Self::DevDiskPerf => rules::DEV_DISK_PERF,
+            Self::DevModiskPerf => rules::DEV_MODISK_PERF,
+            Self::DevTapePerf => rules::DEV_TAPE_PERF,
         }
     }
 }

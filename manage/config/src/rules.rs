@@ -94,11 +94,21 @@ pub const GLOBAL: Table = &[&[
         "0",
         "Enters default serial numbers and identifiers instead of the machine's identity: for disks that move.",
     ),
+    rule(
+        "measure_latency",
+        BOOL,
+        "0",
+        "Measures where the time of commands goes, by session, size and stage; see STATISTICS in scstd(8).",
+    ),
     no_effect("threads", Kind::Number { min: 1, max: 4096 }, "1", REACTORS),
     no_effect("max_tasklet_cmd", Kind::Number { min: 0, max: 1 << 20 }, "10", REACTORS),
-    no_effect("poll_us", Kind::Number { min: 0, max: 1 << 20 }, "0", "reactors spin adaptively"),
+    rule(
+        "poll_us",
+        Kind::Number { min: 0, max: 1 << 20 },
+        "0",
+        "Microseconds that a reactor polls before it sleeps, while commands come that soon: low latency for CPU time.",
+    ),
     no_effect("force_global_sgv_pool", BOOL, "0", NUMA),
-    no_effect("measure_latency", BOOL, "0", "latency statistics come with the management tree"),
     no_effect("async_lun_replace", BOOL, "0", "a LUN is replaced without holding up the others"),
     only_default("cluster_name", Kind::Text(64), "", "clusters are not supported yet by this version"),
     no_effect("trace_level", Kind::Text(256), "", LOG),
@@ -126,6 +136,12 @@ pub const VDISK_FILEIO: Table = &[
             "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk.",
         ),
         rule("o_direct", BOOL, "0", "Opens the file with O_DIRECT, past the page cache."),
+        rule(
+            "zero_copy_read",
+            BOOL,
+            "0",
+            "READs of 32 KiB and more whose data are in the page cache are sent from there, without a copy into a buffer.",
+        ),
         rule("thin_provisioned", BOOL, "0", "Offers UNMAP and WRITE SAME with UNMAP; the file gets holes."),
         no_effect("async", BOOL, "1", "all file I/O is asynchronous"),
         only_default("active", BOOL, "1", "remove the DEVICE to close its file"),
@@ -150,6 +166,74 @@ pub const VDISK_NULLIO: Table = &[
     ],
     DISK,
     IDENTITY,
+];
+
+/// Attributes of `DEVICE` under `HANDLER dev_disk_perf`.
+pub const DEV_DISK_PERF: Table = &[
+    &[
+        rule("size", Kind::Bytes, "1073741824", "Size of the disk in bytes (suffixes k, M, G, T)."),
+        rule("size_mb", Kind::Number { min: 1, max: 1 << 43 }, "", "Size of the disk in MiB; instead of size."),
+        rule("blocksize", Kind::PowerOfTwo { min: 512, max: 65536 }, "512", "Logical block size in bytes."),
+        rule("rotational", BOOL, "1", "The disk reports a rotating medium (VPD page B1h)."),
+    ],
+    PERF,
+    IDENTITY,
+];
+
+/// Attributes of `DEVICE` under `HANDLER dev_modisk_perf`.
+pub const DEV_MODISK_PERF: Table = &[
+    &[
+        rule("size", Kind::Bytes, "1073741824", "Size of the medium in bytes (suffixes k, M, G, T)."),
+        rule("size_mb", Kind::Number { min: 1, max: 1 << 43 }, "", "Size of the medium in MiB; instead of size."),
+        rule("blocksize", Kind::PowerOfTwo { min: 512, max: 65536 }, "2048", "Size of a logical block in bytes."),
+    ],
+    PERF,
+    IDENTITY,
+];
+
+/// Attributes of `DEVICE` under `HANDLER dev_tape_perf`.
+pub const DEV_TAPE_PERF: Table = &[
+    &[
+        rule("size", Kind::Bytes, "1099511627776", "Size of the tape in bytes (suffixes k, M, G, T)."),
+        rule("size_mb", Kind::Number { min: 1, max: 1 << 43 }, "", "Size of the tape in MiB; instead of size."),
+        rule(
+            "blocksize",
+            Kind::Number { min: 0, max: 8 << 20 },
+            "0",
+            "Block length in bytes until an initiator sets another; 0 for blocks of any length.",
+        ),
+        rule(
+            "early_warning",
+            Kind::Bytes,
+            "",
+            "Bytes before the end from which on writes warn of it; without it a hundredth of the size.",
+        ),
+    ],
+    PERF,
+    IDENTITY,
+];
+
+/// What all devices without data have.
+const PERF: &[Rule] = &[
+    rule("read_only", BOOL, "0", "Refuses every command that writes."),
+    rule(
+        "strict_security",
+        BOOL,
+        "1",
+        "Reads return zeros; with 0 whatever is in the buffer, also what other initiators sent, as in the original.",
+    ),
+    no_effect("threads_num", Kind::Number { min: 0, max: 4096 }, "1", REACTORS),
+    no_effect("threads_pool_type", Kind::OneOf(&["per_initiator", "shared"]), "per_initiator", REACTORS),
+    no_effect("numa_node_id", Kind::Text(8), "-1", NUMA),
+    no_effect(
+        "max_tgt_dev_commands",
+        Kind::Number { min: 1, max: 65536 },
+        "64",
+        "the limit is one of the initiator's session",
+    ),
+    no_effect("pr_file_name", Kind::Path, "", NO_PR_FILE),
+    only_default("cluster_mode", BOOL, "0", "clusters are not supported yet by this version"),
+    action("block"),
 ];
 
 /// What all virtual disks have.
@@ -187,7 +271,7 @@ const DISK: &[Rule] = &[
 
 /// What the disk says of itself in INQUIRY and the vital product data.
 const IDENTITY: &[Rule] = &[
-    rule("t10_vend_id", Kind::Ascii(8), "", "T10 vendor identification; without it SCST_FIO or SCST_NIO."),
+    rule("t10_vend_id", Kind::Ascii(8), "", "T10 vendor identification; without it SCST_FIO, SCST_NIO or SCST_PRF."),
     rule("prod_id", Kind::Ascii(16), "", "Product identification; without it the name of the device."),
     rule("prod_rev_lvl", Kind::Ascii(4), "", "Product revision level."),
     rule(
@@ -373,6 +457,9 @@ pub const ALL: &[(&str, Table)] = &[
     ("HANDLER", HANDLER),
     ("DEVICE (vdisk_fileio)", VDISK_FILEIO),
     ("DEVICE (vdisk_nullio)", VDISK_NULLIO),
+    ("DEVICE (dev_disk_perf)", DEV_DISK_PERF),
+    ("DEVICE (dev_modisk_perf)", DEV_MODISK_PERF),
+    ("DEVICE (dev_tape_perf)", DEV_TAPE_PERF),
     ("TARGET_DRIVER iscsi", ISCSI_DRIVER),
     ("TARGET (iscsi)", ISCSI_TARGET),
     ("GROUP", GROUP),

@@ -101,7 +101,15 @@ fn device() -> impl Strategy<Value = Device> {
     });
     let null =
         attributes(rules::VDISK_NULLIO).prop_map(|attributes| Device { handler: HandlerKind::VdiskNullio, attributes });
-    prop_oneof![file, null]
+    let perf = [HandlerKind::DevDiskPerf, HandlerKind::DevModiskPerf, HandlerKind::DevTapePerf];
+    let perf = proptest::sample::select(perf.to_vec()).prop_flat_map(|handler| {
+        attributes(handler.table()).prop_map(move |mut attributes| {
+            // A tape may be smaller than any early warning.
+            attributes.unset("early_warning");
+            Device { handler, attributes }
+        })
+    });
+    prop_oneof![file, null, perf]
 }
 
 fn configuration() -> impl Strategy<Value = Configuration> {

@@ -139,6 +139,29 @@ fn values_across_lines() {
 }
 
 #[test]
+fn devices_without_data() {
+    let text =
+        |handler: &str, name: &str, lines: &str| format!("HANDLER {handler} {{\nDEVICE {name} {{\n{lines}\n}}\n}}\n");
+    let good = |handler: &str, lines: &str| parse("f", text(handler, "d", lines).as_bytes()).unwrap();
+    let bad = |handler: &str, name: &str, lines: &str| errors(&text(handler, name, lines));
+    for handler in ["dev_disk_perf", "dev_modisk_perf", "dev_tape_perf"] {
+        good(handler, "size 4M\nstrict_security 0");
+        assert_eq!(bad(handler, "d", "size 4M\nsize_mb 4"), ["2:8: DEVICE d: both size and size_mb are given"]);
+        let address = ["2:8: DEVICE 2:0:1:0: \"2:0:1:0\" is the address of a SCSI device of this machine"];
+        assert_eq!(bad(handler, "2:0:1:0", ""), address);
+    }
+    assert_eq!(
+        bad("dev_modisk_perf", "m", "size 5k"),
+        ["2:8: DEVICE m: size 5120 is not a multiple of the block size 2048, or it is 0"]
+    );
+    good("dev_tape_perf", "size 1000\nblocksize 0\nearly_warning 999");
+    assert_eq!(
+        bad("dev_tape_perf", "t", "size_mb 1\nearly_warning 1M"),
+        ["2:8: DEVICE t: early_warning 1048576 is not less than the size of the tape, 1048576"]
+    );
+}
+
+#[test]
 fn a_secret_is_never_repeated() {
     let text = in_target("IncomingUser \"joe short\"\nOutgoingUser \"joe 123456789012 x\"");
     let message = parse("f", text.as_bytes()).unwrap_err().to_string();

@@ -5,7 +5,7 @@ use crate::login::SessionIdentity;
 use crate::negotiate::Negotiated;
 use crate::params::MAX_QUEUED_COMMANDS;
 use crate::pdu::BasicHeaderSegment;
-use crate::task::{Task, TaskTable};
+use crate::task::{Ended, TaskTable};
 
 /// Tasks marked for immediate delivery that a session may have besides its command window (RFC 7143 4.2.2.1: a target
 /// may limit them).
@@ -240,7 +240,7 @@ impl Session {
 
     /// Ends a task and gives its place in the window back: at once, or, when older requests are still missing, as soon
     /// as its number is passed.
-    pub(crate) fn end_task(&mut self, handle: TaskHandle) -> Option<Task> {
+    pub(crate) fn end_task(&mut self, handle: TaskHandle) -> Option<Ended> {
         let task = self.tasks.remove(handle)?;
         let at = self.held_at(task.cmd_sn);
         if !task.immediate && matches!(self.held.get(at), Some(Some(Held::Task(held))) if *held == handle) {

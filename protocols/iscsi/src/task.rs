@@ -2,7 +2,7 @@
 //!
 //! It grows to what the session needs, up to a limit, and gives everything back when asked to while it is empty.
 
-use scst_scsi::{Lun, SenseData};
+use scst_scsi::{Asc, Lun, SenseData, SenseKey};
 
 use crate::event::TaskHandle;
 
@@ -17,6 +17,31 @@ pub(crate) enum Stage {
     Open,
     /// The response is queued or being sent; what still comes in for it is thrown away.
     Responding,
+}
+
+/// Why the data-out of a task are unusable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DataFault {
+    /// Unexpected unsolicited data (RFC 7143 11.4.7.2).
+    Unexpected,
+    /// Incorrect amount of data.
+    WrongAmount,
+    /// Protocol service CRC error.
+    Crc,
+}
+
+impl DataFault {
+    /// What the initiator is told.
+    pub(crate) const fn sense(self) -> SenseData {
+        SenseData::new(
+            SenseKey::ABORTED_COMMAND,
+            match self {
+                Self::Unexpected => Asc(0x0c0c),
+                Self::WrongAmount => Asc(0x0c0d),
+                Self::Crc => Asc(0x4705),
+            },
+        )
+    }
 }
 
 /// The data-out side of a task.
@@ -43,7 +68,7 @@ pub(crate) struct DataOutState {
     /// An item for R2Ts is in the transmit queue.
     pub(crate) r2t_queued: bool,
     /// Why the data are unusable.
-    pub(crate) error: Option<SenseData>,
+    pub(crate) error: Option<DataFault>,
     /// The driver wants no more.
     pub(crate) aborted: bool,
     /// `DataComplete` or `DataError` was reported.
@@ -67,8 +92,8 @@ impl DataOutState {
     }
 }
 
-/// The answer of a task.
-#[derive(Clone, Copy, Debug)]
+/// The answer of a task, but for its sense data.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u8,
     pub(crate) data_in: u32,
@@ -76,22 +101,7 @@ pub(crate) struct Answer {
     /// Positive: overflow, negative: underflow.
     pub(crate) residual: i64,
     pub(crate) read_residual: i64,
-    pub(crate) sense: [u8; MAX_SENSE_LENGTH],
     pub(crate) sense_length: u8,
-}
-
-impl Default for Answer {
-    fn default() -> Self {
-        Self {
-            status: 0,
-            data_in: 0,
-            data_sent: 0,
-            residual: 0,
-            read_residual: 0,
-            sense: [0; MAX_SENSE_LENGTH],
-            sense_length: 0,
-        }
-    }
 }
 
 /// A task.
@@ -113,10 +123,26 @@ pub(crate) struct Task {
     pub(crate) data_sn: u32,
 }
 
-#[derive(Debug, Default)]
+/// What is left to be known of a task that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ended {
+    pub(crate) itt: u32,
+    pub(crate) cmd_sn: u32,
+    pub(crate) immediate: bool,
+}
+
+#[derive(Debug)]
 struct Slot {
     generation: u32,
     task: Option<Task>,
+    /// Sense data of the answer, if there are any; apart from the task, because nearly always there are none.
+    sense: [u8; MAX_SENSE_LENGTH],
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { generation: 0, task: None, sense: [0; MAX_SENSE_LENGTH] }
+    }
 }
 
 /// The slots, and an index of tags by open addressing that is never more than half full.
@@ -151,7 +177,7 @@ impl TaskTable {
         }
         let generation = self.generation;
         self.slots.reserve_exact(new - old);
-        self.slots.extend((old..new).map(|_| Slot { generation, task: None }));
+        self.slots.extend((old..new).map(|_| Slot { generation, ..Slot::default() }));
         self.free.reserve_exact(new);
         self.free.extend((old as u32..new as u32).rev());
         self.index = vec![0; (new * 2).next_power_of_two()];
@@ -195,6 +221,7 @@ impl TaskTable {
     }
 
     /// None when all slots are taken; the tag must not be in the table.
+    #[inline]
     pub(crate) fn insert(&mut self, task: Task) -> Option<TaskHandle> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -226,8 +253,21 @@ impl TaskTable {
         self.slots.get_mut(handle.index as usize).filter(|s| s.generation == handle.generation)?.task.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, handle: TaskHandle) -> Option<Task> {
-        let itt = self.get(handle)?.itt;
+    /// The bytes for the sense data of a task, also of one that has just ended.
+    pub(crate) fn sense(&self, handle: TaskHandle) -> &[u8] {
+        self.slots.get(handle.index as usize).map_or(&[], |slot| &slot.sense)
+    }
+
+    /// Keeps the sense data of a task, as far as there is room; returns how many bytes.
+    pub(crate) fn keep_sense(&mut self, handle: TaskHandle, sense: &[u8]) -> u8 {
+        let Some(slot) = self.slots.get_mut(handle.index as usize) else { return 0 };
+        let length = sense.len().min(MAX_SENSE_LENGTH);
+        slot.sense[..length].copy_from_slice(&sense[..length]);
+        length as u8
+    }
+
+    pub(crate) fn remove(&mut self, handle: TaskHandle) -> Option<Ended> {
+        let &Task { itt, cmd_sn, immediate, .. } = self.get(handle)?;
         let mask = self.index.len() - 1;
         let mut hole = self.home(itt);
         while self.index[hole] != handle.index + 1 {
@@ -246,8 +286,9 @@ impl TaskTable {
         self.index[hole] = 0;
         let slot = &mut self.slots[handle.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
+        slot.task = None;
         self.free.push(handle.index);
-        slot.task.take()
+        Some(Ended { itt, cmd_sn, immediate })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> {

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use scst_core::buffer::Extent;
+
+use crate::mapping::{FOREIGN, FilePages, Foreign};
 
 /// Most arenas of one pool. With the smallest arena of 1 MiB that is a budget of 4 GiB, with the default one 128 GiB.
 pub const MAX_ARENAS: usize = 4096;
@@ -50,6 +52,8 @@ pub struct Arenas {
     slots: Box<[OnceLock<Mapping>]>,
     count: AtomicU32,
     pinned: AtomicBool,
+    /// Mapped files; made when there is the first.
+    foreign: OnceLock<Foreign>,
 }
 
 impl std::fmt::Debug for Arenas {
@@ -64,6 +68,7 @@ impl Arenas {
             slots: (0..capacity).map(|_| OnceLock::new()).collect(),
             count: AtomicU32::new(0),
             pinned: AtomicBool::new(false),
+            foreign: OnceLock::new(),
         }
     }
 
@@ -84,8 +89,45 @@ impl Arenas {
         Ok(index)
     }
 
-    /// The address of an extent, when it lies within its arena.
+    /// The address of an extent, when it lies within its arena or mapped file. That of a mapped file is for the kernel
+    /// only.
     pub fn resolve(&self, extent: Extent) -> Option<NonNull<u8>> {
+        if Self::is_mapped_file(extent) { self.foreign.get()?.resolve(extent) } else { self.resolve_own(extent) }
+    }
+
+    /// Whether an extent is one of a mapped file: not registered with the kernel, and its bytes not to be touched.
+    pub fn is_mapped_file(extent: Extent) -> bool {
+        extent.arena >= FOREIGN
+    }
+
+    /// Makes a file's pages known; the number to lend them by. None when there are too many. This and the next three are
+    /// for the reactor's thread.
+    pub fn attach(&self, pages: Arc<FilePages>) -> Option<u32> {
+        self.foreign.get_or_init(Foreign::new).attach(pages)
+    }
+
+    /// Forgets a file. It stays mapped until all extents are back.
+    pub fn detach(&self, arena: u32) {
+        if let Some(foreign) = self.foreign.get() {
+            foreign.detach(arena);
+        }
+    }
+
+    /// Lends an extent of a file, to be given back through [`BufferPool::release`](crate::BufferPool::release).
+    pub fn lend(&self, arena: u32, offset: u64, len: u32) -> Option<Extent> {
+        self.foreign.get()?.lend(arena, offset, len)
+    }
+
+    /// Takes an extent of a file back.
+    ///
+    /// # Panics
+    /// When the extent is not lent.
+    pub(crate) fn take_back(&self, extent: Extent) {
+        self.foreign.get().expect("released extent is lent").take_back(extent);
+    }
+
+    /// The address of an extent of anonymous memory.
+    pub(crate) fn resolve_own(&self, extent: Extent) -> Option<NonNull<u8>> {
         let mapping = self.slots.get(extent.arena as usize)?.get()?;
         let offset = usize::try_from(extent.offset).ok()?;
         if offset.checked_add(extent.len as usize)? > mapping.len {

@@ -8,13 +8,19 @@
 //! per turn of the reactor); its addresses stay.
 //!
 //! What it never does: lock, allocate per call, unmap an arena while it lives, give back memory that is in use or that
-//! the kernel may use, or touch memory that nobody has asked for. An [`Extent`](scst_core::buffer::Extent) is checked against its arena on every access.
+//! the kernel may use, or touch memory that nobody has asked for. An [`Extent`](scst_core::buffer::Extent) is checked
+//! against its arena on every access.
+//!
+//! The arenas also lend extents of page-cached files ([`FilePages`]). They go the way of buffers, to the back-end and, in
+//! the end, back to the pool; only their bytes are for nobody but the kernel.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod arena;
 mod buddy;
+mod mapping;
 mod pool;
 
 pub use arena::{ArenaInfo, Arenas, MAX_ARENAS};
 pub use buddy::{CLASSES, PAGE_BYTES};
+pub use mapping::{FilePages, MAX_MAPPED_FILES};
 pub use pool::{BufferPool, CacheConfig, ClassStatistics, MAX_CLASS_BYTES, PoolConfig, PoolStatistics};

@@ -250,13 +250,17 @@ impl BufferPool {
         Some(())
     }
 
-    /// Gives a buffer back, whole as it was allocated.
+    /// Gives a buffer back, whole as it was allocated; or what was lent of a file.
     ///
     /// # Panics
     /// When the buffer is not in use: released twice, or never allocated here.
     pub fn release(&mut self, sg: &SgList) {
         for &extent in sg.extents() {
-            self.release_extent(extent);
+            if Arenas::is_mapped_file(extent) {
+                self.arenas.take_back(extent);
+            } else {
+                self.release_extent(extent);
+            }
         }
     }
 
@@ -275,12 +279,13 @@ impl BufferPool {
         self.buddy.release(page);
     }
 
-    /// Address of an extent, for scatter lists given to the kernel.
+    /// Address of an extent.
     ///
     /// # Panics
-    /// When the extent is not within its arena.
+    /// When the extent is not within its arena. The pages of a file have no address here: to touch them could be the end
+    /// of the process.
     pub fn as_ptr(&self, extent: Extent) -> NonNull<u8> {
-        self.arenas.resolve(extent).expect("extent lies within its arena")
+        self.arenas.resolve_own(extent).expect("extent lies within its arena")
     }
 
     /// The bytes of an extent. Not for memory that an operation in flight may write.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::io::{FileId, IoCompletion, IoQueue};
-use scst_mem::BufferPool;
+use scst_core::latency::Clock;
+use scst_mem::{BufferPool, FilePages};
 
 /// A socket (connection or listener) of one back-end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -60,11 +61,16 @@ pub trait FileRegistry {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId;
     /// Forgets a file. Operations in flight keep it open until they end.
     fn unregister_file(&mut self, file: FileId);
+    /// Lets page-cached data of a file be lent ([`IoQueue::cached_pages`]) until it is unregistered. A back-end without
+    /// such a thing goes on reading them.
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        let _ = (file, pages);
+    }
 }
 
 /// Everything a reactor can do.
 ///
-/// Contract: nothing blocks but `wait`. Extents in `recv` and `send` belong to the kernel from the call to the
+/// Contract: nothing blocks but `wait`. Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the
 /// completion. At most one `recv` and one `send` in flight per socket. A `recv` completes as soon as there is any byte;
 /// a `send` completes only when all bytes are gone or the connection broke. After `close` the operations in flight
 /// complete (with an error) first, then `Closed` comes; the id is invalid from then on. Completions are reported in the
@@ -72,6 +78,8 @@ pub trait FileRegistry {
 pub trait Backend: IoQueue + FileRegistry {
     /// Monotonic time. Taken once per `wait` and constant until the next.
     fn now(&self) -> Nanos;
+    /// Reads the same time at any moment, for what wants to know more than once for each `wait`.
+    fn clock(&self) -> Box<dyn Clock>;
     /// Opens a TCP listener (SO_REUSEADDR; an IPv6 wildcard address also takes IPv4).
     ///
     /// # Errors
@@ -91,6 +99,9 @@ pub trait Backend: IoQueue + FileRegistry {
     fn recv(&mut self, socket: SocketId, into: &[Extent], pool: &mut BufferPool, token: SocketToken);
     /// Sends the extents, in order. At most [`MAX_SEGMENTS`] of them.
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken);
+    /// As `send`, and whatever the socket takes goes at once. Some: it is over, with the result that `Sent` would have
+    /// brought, and no completion follows. None: the completion follows.
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32>;
     /// Closes a socket; see the contract.
     fn close(&mut self, socket: SocketId, token: SocketToken);
     /// Submits what is queued and waits for a completion, at most until `deadline` (None: for ever). Adds all there
@@ -99,6 +110,8 @@ pub trait Backend: IoQueue + FileRegistry {
     /// # Errors
     /// Only when the back-end itself is broken; the reactor cannot go on then.
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()>;
+    /// Changes [`ReactorConfig::spin`](crate::ReactorConfig::spin).
+    fn set_spin(&mut self, limit: Nanos);
     /// A handle to wake this back-end's `wait`.
     fn waker(&self) -> Waker;
     /// Name for logs: "uring", "posix" or "sim".

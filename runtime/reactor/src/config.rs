@@ -43,7 +43,7 @@ pub struct ReactorConfig {
     /// Threads for blocking file operations: all of them in `posix`, ioctls and SEEK_DATA in `uring`. 0 takes the
     /// back-end's default (4 and 2).
     pub pool_threads: u32,
-    /// How long `wait` polls before it sleeps. 0 (default) sleeps at once.
+    /// How long `wait` polls at most before it sleeps, while events come that soon. 0 (default) sleeps at once.
     pub spin: Nanos,
 }
 

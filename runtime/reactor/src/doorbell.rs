@@ -60,6 +60,11 @@ impl Doorbell {
         self.state.compare_exchange(0, SLEEPING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Whether somebody has rung since `awake`. Only for a reactor that is awake.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.state.load(Ordering::Acquire) != 0
+    }
+
     /// The reactor is awake: who has rung since the last call?
     pub(crate) fn awake(&self) -> u32 {
         if self.state.load(Ordering::Acquire) == 0 {

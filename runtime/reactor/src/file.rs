@@ -5,8 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use scst_core::buffer::Extent;
 use scst_core::io::IoOp;
-use scst_mem::Arenas;
+use scst_mem::{Arenas, FilePages};
 
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
@@ -19,6 +20,8 @@ pub(crate) struct FileEntry {
     pub(crate) block_device: bool,
     /// Reads and writes that may be done at once, through the page cache.
     cached: Option<Cached>,
+    /// Its pages, and their number with the arenas.
+    pages: Option<(u32, Arc<FilePages>)>,
 }
 
 /// How transfers are done at once.
@@ -39,7 +42,7 @@ impl FileEntry {
             reads: Attempts::default(),
             writes: Attempts::default(),
         });
-        Self { file, block_device, cached }
+        Self { file, block_device, cached, pages: None }
     }
 
     /// Does a READ or WRITE at once if the page cache allows it without waiting; `iov` is scratch. May be short.
@@ -67,6 +70,24 @@ impl FileEntry {
         };
         attempts.note(result);
         (result > 0).then_some(result)
+    }
+
+    /// Lets page-cached data of the file be lent.
+    pub(crate) fn share_pages(&mut self, pages: &Arc<FilePages>, arenas: &Arenas) {
+        self.withdraw_pages(arenas);
+        self.pages = arenas.attach(Arc::clone(pages)).map(|arena| (arena, Arc::clone(pages)));
+    }
+
+    /// Nothing more is lent; what has been stays.
+    pub(crate) fn withdraw_pages(&mut self, arenas: &Arenas) {
+        if let Some((arena, _)) = self.pages.take() {
+            arenas.detach(arena);
+        }
+    }
+
+    pub(crate) fn cached_pages(&self, offset: u64, len: u32, arenas: &Arenas) -> Option<Extent> {
+        let (arena, pages) = self.pages.as_ref()?;
+        if pages.are_cached(offset, len) { arenas.lend(*arena, offset, len) } else { None }
     }
 }
 

@@ -27,6 +27,7 @@ mod probe;
 pub mod process;
 pub mod sim;
 mod slab;
+mod spin;
 pub mod uring;
 
 pub use config::{BackendChoice, ReactorConfig};

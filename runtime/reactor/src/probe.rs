@@ -9,7 +9,8 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
-use scst_mem::BufferPool;
+use scst_core::latency::Clock;
+use scst_mem::{BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
 use crate::config::{BackendChoice, ReactorConfig};
@@ -78,11 +79,17 @@ impl IoQueue for AnyBackend {
     fn cancel(&mut self, cmd: CmdId) {
         each!(self, b => b.cancel(cmd));
     }
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        each!(self, b => b.cached_pages(file, offset, len))
+    }
 }
 
 impl FileRegistry for AnyBackend {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
         each!(self, b => b.register_file(file, block_device))
+    }
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        each!(self, b => b.share_pages(file, pages));
     }
     fn unregister_file(&mut self, file: FileId) {
         each!(self, b => b.unregister_file(file));
@@ -92,6 +99,9 @@ impl FileRegistry for AnyBackend {
 impl Backend for AnyBackend {
     fn now(&self) -> Nanos {
         each!(self, b => b.now())
+    }
+    fn clock(&self) -> Box<dyn Clock> {
+        each!(self, b => b.clock())
     }
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
         each!(self, b => b.listen(addr))
@@ -117,11 +127,17 @@ impl Backend for AnyBackend {
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         each!(self, b => b.send(socket, from, pool, token));
     }
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        each!(self, b => b.try_send(socket, from, pool, token))
+    }
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         each!(self, b => b.close(socket, token));
     }
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
         each!(self, b => b.wait(deadline, out))
+    }
+    fn set_spin(&mut self, limit: Nanos) {
+        each!(self, b => b.set_spin(limit));
     }
     fn waker(&self) -> Waker {
         each!(self, b => b.waker())

@@ -13,6 +13,7 @@ use scst_protocol_iscsi::event::TaskHandle;
 use scst_reactor::backend::SocketId;
 
 use crate::ids::Slot;
+use crate::limits::MAX_CHUNKS;
 use crate::login::Login;
 
 /// Why a connection ends.
@@ -118,13 +119,33 @@ pub(crate) struct Direct {
     pub(crate) length: u32,
 }
 
+/// Names a read-ahead buffer of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChunkId(u32);
+
+/// A read-ahead buffer that is full, or left, but for commands whose data are in it.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    id: ChunkId,
+    buffer: SgList,
+    users: u32,
+}
+
 /// The receive side.
+///
+/// What is received goes to the end of the read-ahead buffer. Data of a command that have come whole stay where they are
+/// until the command is done with them: as long as a buffer has such users, nothing in it moves and nothing is written
+/// over. When there is no room behind them the connection goes on with a buffer of its own size, up to [`MAX_CHUNKS`].
 #[derive(Debug)]
 pub(crate) struct Input {
     /// The read-ahead buffer.
     buffer: SgList,
+    id: ChunkId,
+    users: u32,
     start: u32,
     end: u32,
+    /// Buffers before this one, as long as they have users.
+    left: Vec<Chunk>,
     /// A receive is in flight.
     pub(crate) in_flight: bool,
     /// Its first bytes go here.
@@ -138,7 +159,19 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new(buffer: SgList) -> Self {
-        Self { buffer, start: 0, end: 0, in_flight: false, direct: None, want: Want::Bytes(1), small: 0, filled: false }
+        Self {
+            buffer,
+            id: ChunkId(0),
+            users: 0,
+            start: 0,
+            end: 0,
+            left: Vec::new(),
+            in_flight: false,
+            direct: None,
+            want: Want::Bytes(1),
+            small: 0,
+            filled: false,
+        }
     }
 
     fn extent(&self) -> Extent {
@@ -163,11 +196,20 @@ impl Input {
         self.start == self.end
     }
 
+    /// Whether data of commands are in the buffer.
+    pub(crate) fn is_used(&self) -> bool {
+        self.users > 0
+    }
+
     /// Uses up bytes.
     pub(crate) fn consume(&mut self, bytes: u32) {
         debug_assert!(bytes <= self.end - self.start);
         self.start = (self.start + bytes).min(self.end);
-        if self.is_empty() && !self.in_flight {
+        self.start_over();
+    }
+
+    fn start_over(&mut self) {
+        if self.is_empty() && !self.in_flight && self.users == 0 {
             (self.start, self.end) = (0, 0);
         }
     }
@@ -178,18 +220,53 @@ impl Input {
         self.end = (self.end + bytes).min(self.capacity());
     }
 
-    /// Moves unread bytes to the front. Only without a receive in flight.
+    /// Whether data of one more command may stay where they are.
+    pub(crate) fn may_lend(&self) -> bool {
+        self.left.len() < MAX_CHUNKS
+    }
+
+    /// Bytes at the front of the unread ones stay until `give_back`. Use them up.
+    pub(crate) fn lend(&mut self) -> ChunkId {
+        self.users += 1;
+        self.id
+    }
+
+    /// A command is done with its data. True when that makes room.
+    pub(crate) fn give_back(&mut self, id: ChunkId) -> bool {
+        if id == self.id {
+            self.users -= 1;
+            self.start_over();
+            return self.users == 0;
+        }
+        let Some(chunk) = self.left.iter_mut().find(|chunk| chunk.id == id) else {
+            debug_assert!(false, "data given back twice");
+            return false;
+        };
+        chunk.users -= 1;
+        chunk.users == 0
+    }
+
+    /// Releases the buffers that nobody uses any more.
+    pub(crate) fn sweep(&mut self, pool: &mut BufferPool) {
+        self.left.retain(|chunk| {
+            if chunk.users == 0 {
+                pool.release(&chunk.buffer);
+            }
+            chunk.users > 0
+        });
+    }
+
+    /// Moves unread bytes to the front. Only without a receive in flight; nothing moves while commands use the buffer.
     pub(crate) fn compact(&mut self, pool: &mut BufferPool) {
         debug_assert!(!self.in_flight);
         let unread = self.unread();
-        if self.start > 0 {
+        if self.start > 0 && self.users == 0 {
             pool.copy(unread, self.extent());
             (self.start, self.end) = (0, unread.len);
         }
     }
 
-    /// Changes the size of the buffer, keeping unread bytes. False: no memory, or too small. Only without a receive in
-    /// flight.
+    /// Goes on with another buffer, keeping unread bytes. False: no memory, or too small. Only without a receive in flight.
     pub(crate) fn resize(&mut self, bytes: u32, pool: &mut BufferPool) -> bool {
         debug_assert!(!self.in_flight);
         let unread = self.unread();
@@ -197,18 +274,27 @@ impl Input {
             return false;
         }
         let Some(buffer) = pool.allocate(bytes) else { return false };
-        let old = std::mem::replace(&mut self.buffer, buffer);
+        let old = Chunk { id: self.id, buffer: std::mem::replace(&mut self.buffer, buffer), users: self.users };
         pool.copy(unread, self.extent());
         (self.start, self.end) = (0, unread.len);
-        pool.release(&old);
+        self.id = ChunkId(self.id.0.wrapping_add(1));
+        self.users = 0;
+        if old.users > 0 {
+            self.left.push(old);
+        } else {
+            pool.release(&old.buffer);
+        }
         true
     }
 
-    /// Gives the buffer back. Only without a receive in flight.
+    /// Gives the buffers back that no command uses. Only without a receive in flight.
     pub(crate) fn release(&mut self, pool: &mut BufferPool) {
         debug_assert!(!self.in_flight);
+        self.sweep(pool);
         (self.start, self.end) = (0, 0);
-        pool.release(&std::mem::take(&mut self.buffer));
+        if self.users == 0 {
+            pool.release(&std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -319,6 +405,34 @@ mod tests {
         assert_eq!(input.room().len, 65536 - 40);
         input.consume(40);
         assert_eq!(input.room().len, 65536, "an empty buffer starts over");
+        input.release(&mut pool);
+        assert_eq!(pool.statistics().in_use, 0);
+    }
+
+    #[test]
+    fn lent_bytes_stay_where_they_are_until_they_are_given_back() {
+        let mut pool = pool();
+        let mut input = Input::new(pool.allocate(4096).unwrap());
+        pool.bytes_mut(input.room()).fill(1);
+        input.arrived(3000);
+        let data = input.unread().slice(0, 1000);
+        let first = input.lend();
+        input.consume(1000);
+        input.consume(1500);
+        input.compact(&mut pool);
+        assert_eq!(input.room().len, 1096, "nothing moves while data are lent");
+        assert!(input.resize(4096, &mut pool));
+        assert_eq!((input.unread().len, input.room().len), (500, 3596));
+        let room = input.room();
+        pool.bytes_mut(room).fill(2);
+        let second = input.lend();
+        input.consume(500);
+        assert_eq!(input.room(), room, "nor does the buffer start over");
+        assert_eq!(pool.bytes(data), [1; 1000]);
+        assert!(input.give_back(first));
+        input.sweep(&mut pool);
+        assert!(input.give_back(second));
+        assert_eq!(input.room().len, 4096);
         input.release(&mut pool);
         assert_eq!(pool.statistics().in_use, 0);
     }

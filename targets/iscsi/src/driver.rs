@@ -73,6 +73,9 @@ impl TargetDriver for IscsiTarget {
         let queued = match session.tasks.get_mut(handle) {
             Some(task) => {
                 task.state = TaskState::Responding;
+                if let Some(chunk) = task.lent.take() {
+                    connection.input.give_back(chunk);
+                }
                 live(connection, session).is_some_and(|(protocol, state)| match response.sense {
                     None => protocol.queue_response(state, handle, answer),
                     Some(sense) => {
@@ -96,7 +99,10 @@ impl TargetDriver for IscsiTarget {
     fn dropped(&mut self, session: SessionId, driver_tag: u64, _cmd: CmdId) {
         let handle = TaskHandle::from_bits(driver_tag);
         let Some((connection, session, shared)) = self.owner(session) else { return };
-        session.tasks.remove(handle);
+        if let Some(chunk) = session.tasks.remove(handle).and_then(|task| task.lent) {
+            connection.input.give_back(chunk);
+            shared.mark(connection);
+        }
         if let Some((protocol, state)) = live(connection, session) {
             protocol.drop_task(state, handle);
             shared.mark(connection);

@@ -22,6 +22,12 @@ pub const MAX_LISTENERS: usize = 256;
 pub const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(5);
 /// Read-ahead of a connection in the full-feature phase: headers of many PDUs and small payloads in one receive.
 pub const READ_AHEAD_BYTES: u32 = 64 << 10;
+/// Read-ahead buffers that a connection may leave to commands whose data are in them; over it data are copied.
+pub const MAX_CHUNKS: usize = 8;
+/// Less room than this behind the data of commands is not worth a receive: the connection takes another buffer.
+pub const MIN_ROOM: u32 = 8 << 10;
+/// Data of fewer bytes are copied rather than lent: they would keep a whole buffer from being used again.
+pub const LEND_MIN: u32 = 512;
 /// Read-ahead before login is complete; login PDUs are at most 8 KiB (RFC 7143 13.12).
 pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;
 /// Receives in a row that would have fitted the small read-ahead before a connection goes back to it.

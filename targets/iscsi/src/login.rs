@@ -83,7 +83,7 @@ impl IscsiTarget {
         match event {
             LoginEvent::Authorize(identity) => self.authorize(slot, &identity, env.shard),
             LoginEvent::Establish(identity) => self.establish(slot, &identity, env),
-            LoginEvent::FullFeature => self.enter_full_feature(slot, env.now),
+            LoginEvent::FullFeature => self.enter_full_feature(slot, env.now, env.shard),
             LoginEvent::Close(reason) => {
                 if let Some(connection) = self.connections.get_mut(slot) {
                     connection.drain(Why::Protocol(reason), env.now.after(DRAIN_TIMEOUT));
@@ -212,7 +212,7 @@ impl IscsiTarget {
         }
     }
 
-    fn enter_full_feature(&mut self, slot: Slot, now: Nanos) {
+    fn enter_full_feature(&mut self, slot: Slot, now: Nanos, shard: &mut Shard) {
         let Some((connection, session, _)) = self.parts(slot) else { return };
         let Some(session) = session else { return };
         let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) else { return };
@@ -223,6 +223,10 @@ impl IscsiTarget {
         let identity = state.identity();
         tracing::info!(peer = %connection.peer, initiator = %identity.initiator_name,
             target = identity.target_name.as_deref().unwrap_or("(discovery)"), tsih = state.tsih(), "logged in");
+        if let Some(core) = session.core {
+            // A data digest is computed here, over bytes that only the kernel may look at when they are mapped.
+            shard.set_takes_mapped(core, !protocol.parameters().data_digest);
+        }
         session.protocol = Some(state);
         connection.phase = Phase::Full(Box::new(protocol));
     }

@@ -3,18 +3,20 @@
 use scst_core::buffer::{Extent, SgList};
 use scst_core::driver::{ExpectedTransfer, NewCommand};
 use scst_core::event::DataError;
+use scst_core::ids::SessionId;
 use scst_core::shard::Shard;
 use scst_mem::BufferPool;
-use scst_protocol_iscsi::connection::{LogoutResponse, TargetListing, TaskResponse};
+use scst_protocol_iscsi::connection::{Connection as Protocol, LogoutResponse, TargetListing, TaskResponse};
 use scst_protocol_iscsi::event::{CommandEvent, Input as Step, LogoutReason, RecvEvent, SendTargets, TaskHandle};
 use scst_protocol_iscsi::login::SessionType;
+use scst_protocol_iscsi::session::Session;
 use scst_reactor::backend::Backend;
 use scst_scsi::{DataDirection, ScsiStatus};
 
-use crate::connection::{Connection, Direct, Phase, Want, Why};
+use crate::connection::{ChunkId, Connection, Direct, Input, Phase, Want, Why};
 use crate::driver::tmf_tag;
 use crate::ids::{Operation, Slot, token};
-use crate::limits::{DIRECT_RECEIVE_MIN, LOGIN_READ_AHEAD_BYTES, READ_AHEAD_BYTES, SMALL_RECEIVES};
+use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, LOGIN_READ_AHEAD_BYTES, MIN_ROOM, READ_AHEAD_BYTES, SMALL_RECEIVES};
 use crate::login::settings;
 use crate::portal;
 use crate::session::{SessionState, TaskState};
@@ -183,7 +185,12 @@ impl IscsiTarget {
             }
             Want::Payload { .. } | Want::Bytes(_) => None,
         };
+        connection.input.sweep(env.pool);
         if !fit_read_ahead(connection, env.pool) {
+            if connection.input.is_used() {
+                // The commands whose data are in it make room when they are done.
+                return;
+            }
             return connection.want_close_and_mark(Why::NoMemory, shared);
         }
         let room = connection.input.room();
@@ -301,6 +308,7 @@ fn take_command<B: Backend>(
     env: &mut Env<'_, B>,
 ) {
     let (Phase::Full(protocol), Some(state)) = (&mut connection.phase, session.protocol.as_mut()) else { return };
+    let lent = lend_data(&mut connection.input, protocol, state, session.core, event, env);
     let cmd = session.core.and_then(|core| {
         let new = NewCommand {
             session: core,
@@ -310,15 +318,47 @@ fn take_command<B: Backend>(
             attribute: event.attribute,
             expected: Some(expected(event)),
             held: event.held,
+            data: lent.map(|(data, _)| data),
         };
         env.shard.command(env.now, &new).ok()
     });
     session.tasks.insert(event.task, cmd);
+    if let Some((_, chunk)) = lent {
+        match session.tasks.get_mut(event.task).filter(|_| cmd.is_some()) {
+            Some(task) => task.lent = Some(chunk),
+            None => drop(connection.input.give_back(chunk)),
+        }
+    }
     if cmd.is_none() {
         let response = TaskResponse { status: ScsiStatus::BUSY, sense: &[], data_in: 0, wanted: 0, read_wanted: 0 };
         protocol.queue_response(state, event.task, response);
         shared.mark(connection);
     }
+}
+
+/// Leaves the data of a WRITE where they have been received, if all of them came with the command and are there, and
+/// its device takes them from anywhere. A command that waits for older ones may wait for what comes behind it in the
+/// stream, so it must not keep the buffer.
+fn lend_data<B: Backend>(
+    input: &mut Input,
+    protocol: &mut Protocol,
+    state: &mut Session,
+    core: Option<SessionId>,
+    event: &CommandEvent,
+    env: &mut Env<'_, B>,
+) -> Option<(Extent, ChunkId)> {
+    let whole = event.immediate_length == event.write_length && !event.read && !event.held;
+    let unread = input.unread();
+    if !whole || event.write_length < LEND_MIN || unread.len < event.write_length || !input.may_lend() {
+        return None;
+    }
+    if !env.shard.takes_data_in_place(core?, event.lun) {
+        return None;
+    }
+    let used = protocol.take_immediate(state, event, env.pool.bytes(unread))?;
+    let chunk = input.lend();
+    input.consume(used as u32);
+    Some((unread.slice(0, event.write_length), chunk))
 }
 
 fn data_end<B: Backend>(
@@ -366,7 +406,11 @@ fn fit_read_ahead(connection: &mut Connection, pool: &mut BufferPool) -> bool {
         input.filled = false;
     }
     input.compact(pool);
-    needed <= input.capacity()
+    let missing = needed.saturating_sub(input.unread().len).max(1);
+    if input.is_used() && input.room().len < missing.max(MIN_ROOM.min(input.capacity() / 2)) {
+        let _ = input.resize(input.capacity(), pool) || input.resize(LOGIN_READ_AHEAD_BYTES, pool);
+    }
+    missing <= input.room().len
 }
 
 /// What the header says of the data phase.

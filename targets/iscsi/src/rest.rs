@@ -101,9 +101,14 @@ impl Rest {
         }
     }
 
+    /// Whether somebody may try again now.
+    pub(crate) fn has_starved(&self) -> bool {
+        !self.lent && !self.starved.is_empty()
+    }
+
     /// Those who may try again now.
     pub(crate) fn take_starved(&mut self) -> Vec<Slot> {
-        if self.lent { Vec::new() } else { std::mem::take(&mut self.starved) }
+        if self.has_starved() { std::mem::take(&mut self.starved) } else { Vec::new() }
     }
 }
 

@@ -9,6 +9,7 @@ use scst_protocol_iscsi::connection::ConnectionParameters;
 use scst_protocol_iscsi::event::TaskHandle;
 use scst_protocol_iscsi::session::Session;
 
+use crate::connection::ChunkId;
 use crate::ids::Slot;
 use crate::registry::SessionKey;
 
@@ -49,6 +50,8 @@ pub(crate) struct Task {
     generation: u32,
     /// The mid-level's command; None when it had no slot and BUSY is the answer.
     pub(crate) cmd: Option<CmdId>,
+    /// Its data are in this read-ahead buffer of the connection.
+    pub(crate) lent: Option<ChunkId>,
     pub(crate) state: TaskState,
 }
 
@@ -72,7 +75,7 @@ impl Tasks {
             self.slots.resize(index + 1, None);
         }
         debug_assert!(self.slots[index].is_none(), "the protocol reused a task that is still here");
-        self.slots[index] = Some(Task { generation: handle.generation, cmd, state: TaskState::Given });
+        self.slots[index] = Some(Task { generation: handle.generation, cmd, lent: None, state: TaskState::Given });
     }
 
     pub(crate) fn get(&self, handle: TaskHandle) -> Option<&Task> {

@@ -241,7 +241,8 @@ impl IscsiTarget {
         dirty.append(&mut self.shared.dirty);
         self.shared.dirty = dirty;
         let shared = &self.shared;
-        !(shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty()) || env.shard.has_work()
+        let nothing = shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty();
+        !nothing || shared.rest.has_starved() || env.shard.has_work()
     }
 
     /// A message from the driver of another reactor, or from the control plane.
@@ -491,7 +492,7 @@ impl IscsiTarget {
         if let Some(connection) = self.connections.get_mut(slot) {
             self.shared.arm(connection);
         }
-        self.reap(slot);
+        self.reap(slot, env);
     }
 
     fn close_if_wanted<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
@@ -539,11 +540,12 @@ impl IscsiTarget {
     }
 
     /// Forgets a connection of which nothing is left, here or in the mid-level.
-    fn reap(&mut self, slot: Slot) {
+    fn reap<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
         let Some((connection, session, _)) = self.parts(slot) else { return };
         if connection.life != Life::Closed || session.is_some_and(|s| s.core.is_some()) {
             return;
         }
+        connection.input.release(env.pool);
         if let Some(session) = connection.session
             && let Some(session) = self.sessions.remove(session)
         {

@@ -120,14 +120,23 @@ impl IscsiTarget {
         if segments.is_empty() {
             debug_assert!(!sent.more, "an empty send buffer has room for any PDU");
         } else {
-            protocol.sending(env.now.0, true);
-            connection.output.in_flight = true;
             connection.output.length = segments.iter().map(|e| e.len).sum();
-            env.backend.send(connection.socket, &segments, env.pool, token(Operation::Send, slot));
+            let token = token(Operation::Send, slot);
+            match env.backend.try_send(connection.socket, &segments, env.pool, token) {
+                Some(result) => {
+                    env.shard.time_has_passed();
+                    finish_send(connection, shared, result, env);
+                }
+                None => {
+                    protocol.sending(env.now.0, true);
+                    connection.output.in_flight = true;
+                }
+            }
         }
         shared.segments = segments;
-        if connection.input.want == Want::Transmit || !connection.output.in_flight {
-            // The protocol may have waited for room; or all is said and the connection is to be closed.
+        // The protocol may have waited for room, or have more to send; or all is said and the connection is to be closed.
+        let waits = connection.input.want == Want::Transmit;
+        if waits || sent.more || connection.output.close_after.is_some() || !connection.is_open() {
             shared.mark(connection);
         }
     }
@@ -143,18 +152,22 @@ impl IscsiTarget {
         if let Phase::Full(protocol) = &mut connection.phase {
             protocol.sending(env.now.0, false);
         }
-        if result < 0 || result.unsigned_abs() < connection.output.length {
-            connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
-        } else {
-            let served = !connection.output.commands.is_empty();
-            for cmd in connection.output.commands.drain(..) {
-                env.shard.response_sent(env.now, cmd);
-            }
-            if connection.resting {
-                shared.rest.sent(connection, served, env.pool);
-            }
-        }
+        finish_send(connection, shared, result, env);
         shared.mark(connection);
+    }
+}
+
+/// Nothing of what was sent is needed any more.
+fn finish_send<B: Backend>(connection: &mut Connection, shared: &mut Shared, result: i32, env: &mut Env<'_, B>) {
+    if result < 0 || result.unsigned_abs() < connection.output.length {
+        return connection.want_close(Why::Send(result.min(0).unsigned_abs() as i32));
+    }
+    let served = !connection.output.commands.is_empty();
+    for cmd in connection.output.commands.drain(..) {
+        env.shard.response_sent(env.now, cmd);
+    }
+    if connection.resting {
+        shared.rest.sent(connection, served, env.pool);
     }
 }
 

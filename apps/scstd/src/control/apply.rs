@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use scst_config::difference::Change;
 use scst_config::{Configuration, Device, difference};
+use scst_core::Nanos;
 use scst_core::ids::{DeviceId, ReactorId};
 
 use super::reactors::Asked;
@@ -65,6 +66,10 @@ impl Control {
                 _ => {}
             }
             self.applied.apply(change);
+            if let Change::SetGlobal { name: "measure_latency", .. } = change {
+                let on = self.applied.globals.flag("measure_latency");
+                self.ask_all("measure latencies", || Request::MeasureLatency(on));
+            }
             outcome.done.push(change.to_string());
         }
         self.await_all(asked, ADD_DEVICE);
@@ -98,6 +103,10 @@ impl Control {
             Change::AddDevice { name, device } | Change::ReplaceDevice { name, device, .. } => {
                 let opened = self.open(name, device, asked)?;
                 replaced.extend(self.devices.insert(name.clone(), opened));
+            }
+            Change::SetGlobal { name: "poll_us", values } => {
+                let limit = Nanos::from_micros(values.number("poll_us").unwrap_or(0));
+                self.ask_all("set how long to poll", || Request::Poll(limit));
             }
             Change::RemoveDevice { name } => replaced.extend(self.devices.remove(name)),
             _ => {}

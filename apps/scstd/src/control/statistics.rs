@@ -30,7 +30,10 @@ impl Control {
 
     /// Asks for one part after the other. A reactor that does not answer is missing in the report, and in the log.
     fn collect_statistics(&mut self) -> Statistics {
-        let mut statistics = Statistics::default();
+        let open = self.devices.values().map(|open| (open.id, open.disk.name()));
+        let leaving = self.leaving.iter().map(|(id, (disk, _))| (*id, disk.name()));
+        let devices = open.chain(leaving).map(|(id, name)| (id, name.to_owned())).collect();
+        let mut statistics = Statistics { devices, ..Statistics::default() };
         self.counted.clear();
         for part in 0.. {
             let answered = self.ask_all("count", || Request::Statistics { part });

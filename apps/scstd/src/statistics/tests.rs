@@ -1,10 +1,33 @@
 use super::*;
 use scst_core::ids::SessionId;
+use scst_core::latency::{Histogram, STAGES, SizeRow, Stage, Summary};
+use scst_scsi::DataDirection;
+
+const TARGET: &str = "iqn.2026-01.example:t";
 
 fn session(index: u32, initiator: &str) -> SessionStatistics {
-    let target = "iqn.2026-01.example:t".to_owned();
     let id = SessionId { index, generation: 0 };
-    SessionStatistics { id, initiator: initiator.to_owned(), target, active: 1, commands: u64::from(index) + 7 }
+    SessionStatistics {
+        id,
+        initiator: initiator.to_owned(),
+        target: TARGET.to_owned(),
+        active: 1,
+        commands: u64::from(index) + 7,
+        latency: None,
+    }
+}
+
+/// Reads of 4 KiB that took so many nanoseconds in one stage.
+fn reads(stage: Stage, nanos: &[u64]) -> SizeLatency {
+    let mut stages = [Summary::default(); STAGES];
+    nanos.iter().for_each(|n| stages[stage as usize].add(*n));
+    SizeLatency { row: SizeRow::of(DataDirection::FromDevice, 4096), stages }
+}
+
+fn unit(device: Option<u32>, stage: Stage, nanos: u64, times: u32) -> UnitLatency {
+    let mut stages: Box<[Histogram; STAGES]> = Box::new(std::array::from_fn(|_| Histogram::default()));
+    (0..times).for_each(|_| stages[stage as usize].add(nanos));
+    UnitLatency { device: device.map(DeviceId), stages }
 }
 
 /// Two buffers of 8 KiB, one of them in use.
@@ -19,19 +42,33 @@ fn buffers() -> Box<PoolStatistics> {
 #[test]
 fn parts_of_several_reactors_make_one_report() {
     let mut statistics = Statistics::default();
-    statistics
-        .add(ReactorId(1), Snapshot { more: true, sessions: vec![session(0, "iqn.a")], buffers: Some(buffers()) });
-    statistics.add(ReactorId(0), Snapshot { more: false, sessions: vec![session(4, "iqn.b")], buffers: None });
+    statistics.devices.insert(DeviceId(3), "disk1".to_owned());
+    let measured =
+        SessionStatistics { latency: Some(vec![reads(Stage::ExecWait, &[2000, 6000])]), ..session(0, "iqn.a") };
+    let first = Snapshot {
+        more: true,
+        sessions: vec![measured],
+        buffers: Some(buffers()),
+        other_sessions: vec![reads(Stage::Total, &[1000])],
+        units: vec![unit(None, Stage::Total, 1_000_000, 1), unit(Some(3), Stage::ExecWait, 2000, 90)],
+    };
+    statistics.add(ReactorId(1), first);
+    let other = Snapshot {
+        sessions: vec![session(4, "iqn.b\ninjected  row")],
+        other_sessions: vec![reads(Stage::Total, &[3000])],
+        units: vec![unit(Some(3), Stage::ExecWait, 900_000, 10)],
+        ..Snapshot::default()
+    };
+    statistics.add(ReactorId(0), other);
     assert!(statistics.is_incomplete());
-    statistics.add(ReactorId(1), Snapshot { more: false, sessions: vec![session(1, "iqn.c")], buffers: None });
+    statistics.add(ReactorId(1), Snapshot { sessions: vec![session(1, "iqn.c")], ..Snapshot::default() });
     assert!(!statistics.is_incomplete());
-    let text = report(&statistics, "0.1", 17);
     let expected = "\
 scstd 0.1 time 17 reactors 2
 
 [sessions]
 initiator target reactor active_commands commands
-iqn.b iqn.2026-01.example:t 0 1 11
+iqn.b?injected??row iqn.2026-01.example:t 0 1 11
 iqn.a iqn.2026-01.example:t 1 1 7
 iqn.c iqn.2026-01.example:t 1 1 8
 
@@ -50,6 +87,15 @@ reactor size hit total merged active cached free
 1 256K 0 0 0 0 0 1
 1 512K 0 0 0 0 0 1
 1 1M 0 0 0 0 0 3
+[latency]
+initiator target size state count min max avg stddev unit sum part
+iqn.a iqn.2026-01.example:t r4096 EXEC_WAIT 2 2.0 6.0 4.0 2.0 us 8.0 device
+other - r4096 total 2 1.0 3.0 2.0 1.0 us 4.0 all
+
+[histograms]
+device state count p50 p90 p99 p99.9 max unit part
+disk1 EXEC_WAIT 100 2.0 2.0 917.5 917.5 917.5 us device
+other total 1 1048.6 1048.6 1048.6 1048.6 1048.6 us all
 ";
-    assert_eq!(text, expected);
+    assert_eq!(report(&statistics, "0.1", 17), expected);
 }

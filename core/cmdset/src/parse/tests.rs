@@ -325,3 +325,55 @@ fn what_the_mid_level_answers_is_known_and_the_rest_is_not() {
     assert_eq!(refused(&[0xa3, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), (1, Some(4)));
     assert_eq!(refused(&[0x28, 0, 0, 0, 0, 0]), (6, None), "a CDB that is too short");
 }
+
+#[test]
+fn optical_memory_devices_erase_and_have_no_commands_of_disks() {
+    let disk = DiskParameters { device_type: scst_scsi::DeviceType::OPTICAL, ..DiskParameters::new("mo", "", 2048) };
+    let read = |cdb: &[u8]| parse(&Cdb::new(cdb), &disk);
+    let erase = |range, all| Ok(DiskCommand::Erase { range, all });
+    let command = |cdb: &[u8]| read(cdb).map(|parsed| parsed.command);
+    assert_eq!(command(&[0x2c, 0, 0, 0, 1, 0, 0, 0, 8, 0]), erase(range(0x100, 8), false));
+    assert_eq!(command(&[0xac, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0]), erase(range(0x100, 0x1_0000), false));
+    let all = read(&[0x2c, 4, 0, 0, 1, 0, 0, 0, 0, 0]).unwrap();
+    assert_eq!((all.command, all.lba, all.blocks), (erase(range(0x100, 0), true).unwrap(), 0x100, u64::MAX));
+    assert_eq!((all.command.range(), all.length), (Some(range(0x100, 1)), 0));
+    let length = SenseData::invalid_field_in_cdb(7, None);
+    assert_eq!(command(&[0x2c, 4, 0, 0, 0, 0, 0, 0, 1, 0]), Err(length));
+    let read_12 = read(&[0xa8, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0]).unwrap();
+    assert_eq!((read_12.lba, read_12.length), (9, 4096));
+    for cdb in [&[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], &cdb_16(0x89, 0, 0, 1), &cdb_16(0x93, 0, 0, 1)] {
+        assert_eq!(command(cdb), Err(SenseData::invalid_opcode()));
+    }
+    assert_eq!(refused_opcode(&[0x2c, 0, 0, 0, 1, 0, 0, 0, 8, 0]), Err(SenseData::invalid_opcode()));
+}
+
+fn refused_opcode(cdb: &[u8]) -> Result<DiskCommand, SenseData> {
+    read(cdb).map(|parsed| parsed.command)
+}
+
+proptest::proptest! {
+    /// What is read without the table is read as the table has it.
+    #[test]
+    fn the_short_way_agrees_with_the_table(
+        opcode in proptest::sample::select(vec![0x28u8, 0x2a, 0x88, 0x8a]),
+        bits in proptest::sample::select(vec![0u8, 0x08, 0x10, 0x18, 0x02, 0x20]),
+        lba in proptest::prelude::any::<u64>(),
+        blocks in proptest::sample::select(vec![0u32, 1, 8, 0x4000, 0x4001, 0xffff, 0x1_0000]),
+        (group, control) in (0u8..0x40, proptest::sample::select(vec![0u8, 0x04, 0xc0])),
+        length in 6usize..17,
+    ) {
+        let mut bytes = cdb_16(opcode, bits, lba, blocks);
+        (bytes[14], bytes[15]) = (group, control);
+        if opcode < 0x80 {
+            bytes[6] = group;
+            bytes[7..9].copy_from_slice(&(blocks as u16).to_be_bytes());
+            bytes[9] = control;
+        }
+        let cdb = Cdb::new(&bytes[..length]);
+        if let Some(parsed) = plain_transfer(&cdb, &disk()) {
+            proptest::prop_assert_eq!(Ok(parsed), parse_by_table(&cdb, &disk()));
+        }
+        let plain = bits & !0x18 | control | group & 0xe0 == 0 && blocks <= 0x4000 && length == 16;
+        proptest::prop_assert!(!plain || plain_transfer(&cdb, &disk()).is_some());
+    }
+}

@@ -8,6 +8,16 @@ pub mod device_specific {
     pub const WP: u8 = 0x80;
     /// DPOFUA: the DPO and FUA bits are supported.
     pub const DPOFUA: u8 = 0x10;
+    /// BUFFERED MODE of tapes (SSC-5): a write may complete when its data are in the buffer.
+    pub const BUFFERED: u8 = 0x10;
+}
+
+/// MEDIUM TYPE of optical memory devices (SBC).
+pub mod medium_type {
+    /// Optical read-only medium.
+    pub const OPTICAL_READ_ONLY: u8 = 0x01;
+    /// Optical reversible or erasable medium.
+    pub const OPTICAL_ERASABLE: u8 = 0x03;
 }
 
 /// A block descriptor.
@@ -24,6 +34,17 @@ impl BlockDescriptor {
     pub const SHORT_LENGTH: usize = 8;
     /// Length of the long LBA form.
     pub const LONG_LENGTH: usize = 16;
+
+    /// The short form of a tape (SSC-5): DENSITY CODE stands where disks have the leftmost byte of the number of blocks,
+    /// and no number of blocks means all of them.
+    pub const fn sequential(density: u8, block_length: u32) -> Self {
+        Self { blocks: (density as u64) << 24, block_length }
+    }
+
+    /// DENSITY CODE and NUMBER OF BLOCKS of the short form of a tape.
+    pub const fn density_and_blocks(&self) -> (u8, u32) {
+        ((self.blocks >> 24) as u8, self.blocks as u32 & 0xff_ffff)
+    }
 
     /// Writes the short (8 bytes) or the long LBA form (16 bytes).
     pub fn emit(&self, long: bool, w: &mut Writer<'_>) {
@@ -142,6 +163,16 @@ mod tests {
         assert_eq!(sense(false, false), [14, 0, 0x80, 8, 0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0, 0x3f, 1, 9]);
         let long = [0, 25, 0, 0x80, 1, 0, 0, 16, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0x3f, 1, 9];
         assert_eq!(sense(true, true), long);
+    }
+
+    #[test]
+    fn the_block_descriptor_of_a_tape_begins_with_its_density() {
+        let mut out = [0xee; 8];
+        BlockDescriptor::sequential(0x80, 0x01_0203).emit(false, &mut Writer::new(&mut out));
+        assert_eq!(out, [0x80, 0, 0, 0, 0, 1, 2, 3]);
+        out[1..4].copy_from_slice(&[7, 8, 9]);
+        let parsed = BlockDescriptor::parse(false, &out).unwrap();
+        assert_eq!((parsed.density_and_blocks(), parsed.block_length), ((0x80, 0x07_0809), 0x01_0203));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The pages that virtual disks have.
+//! The pages that virtual disks and optical memory devices have.
 
 use crate::bytes::{Reader, Writer};
 
@@ -6,10 +6,16 @@ use crate::bytes::{Reader, Writer};
 pub mod page {
     /// Read-Write Error Recovery (SBC-4 6.5.10).
     pub const ERROR_RECOVERY: u8 = 0x01;
+    /// Optical Memory (SBC).
+    pub const OPTICAL_MEMORY: u8 = 0x06;
     /// Caching (SBC-4 6.5.6).
     pub const CACHING: u8 = 0x08;
     /// Control (SPC-6 7.5.10).
     pub const CONTROL: u8 = 0x0a;
+    /// Data Compression (SSC-5).
+    pub const DATA_COMPRESSION: u8 = 0x0f;
+    /// Device Configuration (SSC-5).
+    pub const DEVICE_CONFIGURATION: u8 = 0x10;
     /// SUBPAGE CODE of Control Extension (SPC-6 7.5.11).
     pub const CONTROL_EXTENSION: u8 = 0x01;
     /// Informational Exceptions Control (SPC-6 7.5.18).
@@ -124,11 +130,11 @@ pub trait ModePage: Sized {
     }
 }
 
-const fn bit(set: bool, bit: u8) -> u8 {
+pub(super) const fn bit(set: bool, bit: u8) -> u8 {
     (set as u8) << bit
 }
 
-const fn is(byte: u8, bit: u8) -> bool {
+pub(super) const fn is(byte: u8, bit: u8) -> bool {
     byte >> bit & 1 == 1
 }
 
@@ -251,6 +257,26 @@ impl ModePage for CachingPage {
             cache_segments: b[11],
             cache_segment_size: word(12),
         }
+    }
+}
+
+/// Optical Memory (SBC).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct OpticalMemoryPage {
+    /// RUBR: a read of an updated block is reported.
+    pub rubr: bool,
+}
+
+impl ModePage for OpticalMemoryPage {
+    const CODE: u8 = page::OPTICAL_MEMORY;
+    const BODY: usize = 2;
+
+    fn emit_body(&self, w: &mut Writer<'_>) {
+        w.u8(bit(self.rubr, 0)).u8(0);
+    }
+
+    fn parse_body(b: &[u8]) -> Self {
+        Self { rubr: is(b[0], 0) }
     }
 }
 
@@ -447,6 +473,7 @@ mod tests {
         assert_eq!(emit(&page), [0x01, 0x0a, 0x81, 0, 0, 0, 0, 0, 3, 0, 0, 0]);
         let page = InformationalExceptionsPage { dexcpt: true, mrie: 6, report_count: 1, ..Default::default() };
         assert_eq!(emit(&page), [0x1c, 0x0a, 0x08, 6, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(emit(&OpticalMemoryPage { rubr: true }), [0x06, 0x02, 0x01, 0]);
         let page = emit(&ControlExtensionPage { tcmos: true, maximum_sense_data_length: 28, ..Default::default() });
         assert_eq!((page.len(), &page[..8]), (32, &[0x4a, 0x01, 0, 28, 0x04, 0, 28, 0][..]));
     }

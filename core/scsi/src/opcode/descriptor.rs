@@ -56,6 +56,11 @@ pub enum DataLength {
     Verify(Field, u8),
     /// Twice so many logical blocks: what to compare with and what to write (COMPARE AND WRITE, SBC-4 5.3).
     TwiceBlocks(Field),
+    /// By FIXED in bit 0 of byte 1 (READ(6) of SSC-5): one, so many blocks of the current block length; zero, one block of so
+    /// many bytes.
+    Sequential(Field),
+    /// The same, but none unless BYTCMP in bit 1 of byte 1 is set (VERIFY(6) and (16) of SSC-5).
+    SequentialVerify(Field),
     /// The CDB does not say.
     Unknown,
 }
@@ -199,6 +204,10 @@ impl CommandDescriptor {
                 _ => 0,
             },
             DataLength::TwiceBlocks(field) => 2 * field.get(cdb) * block,
+            DataLength::SequentialVerify(_) if !cdb.bit(1, 1) => 0,
+            DataLength::Sequential(field) | DataLength::SequentialVerify(field) => {
+                field.get(cdb) * if cdb.bit(1, 0) { block } else { 1 }
+            }
         }
     }
 

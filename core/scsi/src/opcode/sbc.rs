@@ -7,25 +7,25 @@ const fn row(name: &'static str, usage: &'static [u8]) -> CommandDescriptor {
     CommandDescriptor::new(name, usage)
 }
 
-const WE: CommandFlags = CommandFlags::WRITE_EXCLUSIVE_OK;
+pub(super) const WE: CommandFlags = CommandFlags::WRITE_EXCLUSIVE_OK;
 const ANY_PR: CommandFlags = WE.union(CommandFlags::EXCLUSIVE_ACCESS_OK);
-const MEDIUM: CommandFlags = CommandFlags::MEDIUM_ACCESS;
-const WRITES: CommandFlags = MEDIUM.union(CommandFlags::WRITES_MEDIUM);
+pub(super) const MEDIUM: CommandFlags = CommandFlags::MEDIUM_ACCESS;
+pub(super) const WRITES: CommandFlags = MEDIUM.union(CommandFlags::WRITES_MEDIUM);
 const RANGE_LOCK: CommandFlags = CommandFlags::RANGE_LOCK;
 const UNKNOWN: CommandFlags = CommandFlags::UNKNOWN_LENGTH;
 
 /// LOGICAL BLOCK ADDRESS of 6-byte CDBs: 21 bits.
 const LBA_6: Field = Field { at: 1, width: 3, first_mask: 0x1f };
 /// LOGICAL BLOCK ADDRESS of 10-byte and 12-byte CDBs.
-const LBA_4: Field = Field::new(2, 4);
+pub(super) const LBA_4: Field = Field::new(2, 4);
 /// LOGICAL BLOCK ADDRESS of 16-byte CDBs.
 const LBA_8: Field = Field::new(2, 8);
 /// LOGICAL BLOCK ADDRESS of 32-byte CDBs.
 const LBA_32: Field = Field::new(12, 8);
 /// TRANSFER LENGTH by length of the CDB.
 const LEN_6: Field = Field::new(4, 1);
-const LEN_10: Field = Field::new(7, 2);
-const LEN_12: Field = Field::new(6, 4);
+pub(super) const LEN_10: Field = Field::new(7, 2);
+pub(super) const LEN_12: Field = Field::new(6, 4);
 const LEN_16: Field = Field::new(10, 4);
 const LEN_32: Field = Field::new(28, 4);
 

@@ -1,7 +1,7 @@
 //! Tables by device type, with a 256-entry index on the operation code.
 
 use super::descriptor::CommandDescriptor;
-use super::{sbc, spc};
+use super::{optical, sbc, spc, ssc};
 use crate::cdb::{Cdb, VARIABLE_LENGTH_OPCODE};
 use crate::inquiry::DeviceType;
 use crate::sense::{FieldPointer, SenseData};
@@ -49,14 +49,50 @@ const fn join<const N: usize>(a: &[CommandDescriptor], b: &[CommandDescriptor]) 
     rows
 }
 
+/// How many rows of SBC optical memory devices share with disks.
+const SHARED_ROWS: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < sbc::ROWS.len() {
+        count += optical::shares(&sbc::ROWS[at]) as usize;
+        at += 1;
+    }
+    count
+};
+
+/// Those rows.
+const SHARED: [CommandDescriptor; SHARED_ROWS] = {
+    let mut rows = [sbc::ROWS[0]; SHARED_ROWS];
+    let (mut count, mut at) = (0, 0);
+    while at < sbc::ROWS.len() {
+        if optical::shares(&sbc::ROWS[at]) {
+            rows[count] = sbc::ROWS[at];
+            count += 1;
+        }
+        at += 1;
+    }
+    rows
+};
+
+const SPC_AND_SHARED: [CommandDescriptor; spc::ROWS.len() + SHARED_ROWS] = join(spc::ROWS, &SHARED);
+
 static PRIMARY_INDEX: Index = Index::build(spc::ROWS);
 static DISK_ROWS: [CommandDescriptor; spc::ROWS.len() + sbc::ROWS.len()] = join(spc::ROWS, sbc::ROWS);
 static DISK_INDEX: Index = Index::build(&DISK_ROWS);
+
+static TAPE_ROWS: [CommandDescriptor; spc::ROWS.len() + ssc::ROWS.len()] = join(spc::ROWS, ssc::ROWS);
+static TAPE_INDEX: Index = Index::build(&TAPE_ROWS);
+static OPTICAL_ROWS: [CommandDescriptor; SPC_AND_SHARED.len() + optical::ROWS.len()] =
+    join(&SPC_AND_SHARED, optical::ROWS);
+static OPTICAL_INDEX: Index = Index::build(&OPTICAL_ROWS);
 
 /// SPC commands alone: what is known of a device of any type.
 pub static PRIMARY: OpcodeTable = OpcodeTable { rows: spc::ROWS, index: &PRIMARY_INDEX };
 /// Direct access block devices: SPC and SBC.
 pub static DISK: OpcodeTable = OpcodeTable { rows: &DISK_ROWS, index: &DISK_INDEX };
+/// Sequential access devices: SPC and SSC.
+pub static TAPE: OpcodeTable = OpcodeTable { rows: &TAPE_ROWS, index: &TAPE_INDEX };
+/// Optical memory devices: SPC, what they share of SBC, and their own.
+pub static OPTICAL: OpcodeTable = OpcodeTable { rows: &OPTICAL_ROWS, index: &OPTICAL_INDEX };
 
 /// Why a CDB is not in a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,9 +119,14 @@ impl LookupError {
 }
 
 impl OpcodeTable {
-    /// The table of a device type: SBC for disks; SPC alone for types that have no table of their own.
+    /// The table of a device type; SPC alone for types that have no table of their own.
     pub fn for_device(device_type: DeviceType) -> &'static Self {
-        if device_type == DeviceType::DISK { &DISK } else { &PRIMARY }
+        match device_type {
+            DeviceType::DISK => &DISK,
+            DeviceType::TAPE => &TAPE,
+            DeviceType::OPTICAL => &OPTICAL,
+            _ => &PRIMARY,
+        }
     }
 
     /// All rows.
@@ -152,13 +193,15 @@ mod tests {
         DISK.lookup(&Cdb::new(bytes)).unwrap()
     }
 
+    const TABLES: [&OpcodeTable; 3] = [&DISK, &TAPE, &OPTICAL];
+
     #[test]
     fn every_row_is_found_by_its_own_usage_data_and_agrees_with_itself() {
-        for row in DISK.rows() {
+        for (table, row) in TABLES.into_iter().flat_map(|table| table.rows().iter().map(move |row| (table, row))) {
             let mut cdb = [0; 32];
             cdb[..row.usage.len()].copy_from_slice(row.usage);
             let cdb = Cdb::new(&cdb[..row.usage.len()]);
-            assert_eq!(DISK.lookup(&cdb), Ok(row), "{}", row.name);
+            assert_eq!(table.lookup(&cdb), Ok(row), "{}", row.name);
             assert_eq!(cdb.required_length(), Some(usize::from(row.cdb_length)), "{}", row.name);
             assert_eq!(row.usage[0], row.opcode, "{}", row.name);
             assert_eq!(row.reserved_bit_set(&cdb), None, "{}", row.name);
@@ -176,8 +219,8 @@ mod tests {
 
     #[test]
     fn rows_are_unique() {
-        let rows = DISK.rows();
-        for (at, row) in rows.iter().enumerate() {
+        for (rows, at, row) in TABLES.iter().flat_map(|t| t.rows().iter().enumerate().map(|(at, r)| (t.rows(), at, r)))
+        {
             let same = |other: &&CommandDescriptor| {
                 other.opcode == row.opcode
                     && (other.service_action.is_none()
@@ -186,6 +229,37 @@ mod tests {
             };
             assert_eq!(rows[at + 1..].iter().find(same), None, "{}", row.name);
         }
+    }
+
+    #[test]
+    fn each_device_type_has_its_commands() {
+        let name = |device_type, bytes: &[u8]| lookup(device_type, &Cdb::new(bytes)).map(|row| row.name);
+        let unknown = Err(LookupError::UnknownOpcode);
+        assert_eq!(name(DeviceType::TAPE, &[0x1b; 6]), Ok("LOAD UNLOAD"));
+        assert_eq!(name(DeviceType::OPTICAL, &[0x1b; 6]), Ok("START STOP UNIT"));
+        assert_eq!(name(DeviceType::TAPE, &[0x34; 10]), Ok("READ POSITION"));
+        assert_eq!(name(DeviceType::DISK, &[0x34; 10]), Ok("PRE-FETCH(10)"));
+        assert_eq!(name(DeviceType::TAPE, &[0x28; 10]), unknown);
+        assert_eq!(name(DeviceType::OPTICAL, &[0xac; 12]), Ok("ERASE(12)"));
+        assert_eq!(name(DeviceType::DISK, &[0xac; 12]), unknown);
+        assert_eq!(name(DeviceType::OPTICAL, &[0x42; 10]), unknown, "no UNMAP");
+        assert!(name(DeviceType::OPTICAL, &[0x9e, 0x12]).is_err(), "no GET LBA STATUS");
+        assert_eq!(name(DeviceType::CHANGER, &[0x12; 6]), Ok("INQUIRY"));
+        assert_eq!(name(DeviceType::CHANGER, &[0x08; 6]), unknown);
+    }
+
+    #[test]
+    fn tape_lengths_are_in_blocks_or_in_bytes() {
+        let length = |bytes: &[u8], block: u32| {
+            let cdb = Cdb::new(bytes);
+            let row = TAPE.lookup(&cdb).unwrap();
+            (row.data_length(&cdb, block), row.data_direction(&cdb))
+        };
+        assert_eq!(length(&[0x08, 1, 0, 0, 3, 0], 1024), (3072, DataDirection::FromDevice));
+        assert_eq!(length(&[0x08, 0, 1, 0, 3, 0], 1024), (0x01_0003, DataDirection::FromDevice));
+        assert_eq!(length(&[0x0a, 1, 0, 0, 0, 0], 1024), (0, DataDirection::None));
+        assert_eq!(length(&[0x13, 1, 0, 0, 3, 0], 512), (0, DataDirection::None));
+        assert_eq!(length(&[0x13, 3, 0, 0, 3, 0], 512), (1536, DataDirection::ToDevice));
     }
 
     #[test]
@@ -263,7 +337,7 @@ mod tests {
         #[test]
         fn any_bytes_are_looked_up_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let cdb = Cdb::new(&bytes);
-            if let Ok(row) = DISK.lookup(&cdb) {
+            for row in TABLES.iter().filter_map(|table| table.lookup(&cdb).ok()) {
                 let _ = (row.lba(&cdb), row.blocks(&cdb), row.data_length(&cdb, 1 << 20), row.reserved_bit_set(&cdb));
             }
         }

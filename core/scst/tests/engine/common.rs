@@ -125,7 +125,11 @@ pub(crate) struct Medium {
     pub(crate) cancelled: Vec<CmdId>,
     pub(crate) resets: u32,
     pub(crate) outcome: Option<Outcome>,
+    /// Commands are done at once.
+    pub(crate) inline: bool,
     pub(crate) control: ControlSettings,
+    /// READs are answered with mapped data where that may be.
+    pub(crate) mapped: bool,
 }
 
 /// Opcodes of the fake device: 00 no data, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
@@ -157,8 +161,16 @@ impl HandlerShard for Handler {
             _ => Err(SenseData::invalid_opcode()),
         }
     }
-    fn execute(&mut self, cmd: ExecCommand<'_>, _: &mut ExecContext<'_>) -> Execution {
-        self.0.borrow_mut().executing.push((cmd.nexus.reactor, cmd.id));
+    fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        let mut medium = self.0.borrow_mut();
+        if medium.inline {
+            return Execution::Done(Outcome::good(cmd.sg.bytes()));
+        }
+        let mapped = medium.mapped && cmd.takes_mapped && cmd.cdb.opcode() == 0x28;
+        if mapped && let Some(lent) = cx.mem.allocate(cmd.sg.bytes()) {
+            return Execution::Mapped(lent.extents()[0]);
+        }
+        medium.executing.push((cmd.nexus.reactor, cmd.id));
         Execution::Pending
     }
     fn io_completed(&mut self, cmd: ExecCommand<'_>, _: IoCompletion, _: &mut ExecContext<'_>) -> Execution {
@@ -384,7 +396,7 @@ impl World {
 
 pub(crate) fn new_command(session: SessionId, lun: u8, cdb: &[u8], attribute: TaskAttribute) -> NewCommand {
     let (lun, cdb) = (Lun([0, lun, 0, 0, 0, 0, 0, 0]), Cdb::new(cdb));
-    NewCommand { session, driver_tag: 0, lun, cdb, attribute, expected: None, held: false }
+    NewCommand { session, driver_tag: 0, lun, cdb, attribute, expected: None, held: false, data: None }
 }
 
 pub(crate) fn good(tag: u64) -> Seen {

@@ -2,15 +2,19 @@
 //! every function is answered, nothing that a function aborted executes after its answer, exclusive commands are
 //! alone, nothing is left at the end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use scst_core::CommandState;
+use scst_core::buffer::Extent;
+use scst_core::driver::NewCommand;
 use scst_core::event::DataError;
 use scst_core::ids::{CmdId, SessionId};
+use scst_core::latency::Clock;
 use scst_core::{Nanos, engine::Limits};
 use scst_scsi::{TaskAttribute, TaskManagementFunction as F};
 
-use crate::common::{Seen, World, rows, target};
+use crate::common::{Seen, World, new_command, rows, target};
 
 /// Where decisions come from: a seed, or the bytes of a fuzzer.
 pub(crate) enum Random {
@@ -70,6 +74,20 @@ struct History {
     sessions: Vec<(usize, SessionId)>,
     live: BTreeMap<(usize, u64), Command>,
     functions: BTreeMap<(usize, u64), Function>,
+    steps: u64,
+}
+
+/// Steps after which latencies are measured, or no longer; without a random number, so that old histories stay.
+const SWITCH: u64 = 17;
+
+/// A clock that says anything.
+struct Wild(Cell<u64>);
+
+impl Clock for Wild {
+    fn now(&self) -> Nanos {
+        self.0.set(self.0.get().wrapping_add(0x9e37_79b9));
+        Nanos(self.0.get() % 1000)
+    }
 }
 
 impl History {
@@ -80,10 +98,18 @@ impl History {
         let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
-        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new() }
+        w.media[0].borrow_mut().mapped = random.chance(50);
+        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new(), steps: 0 }
     }
 
     fn step(&mut self) {
+        self.steps += 1;
+        if self.steps.is_multiple_of(SWITCH) {
+            let node = (self.steps / SWITCH) as usize % self.w.nodes.len();
+            let shard = &mut self.w.nodes[node].shard;
+            let on = !shard.engine().measures_latency();
+            shard.measure_latency(on.then(|| Box::new(Wild(Cell::default())) as Box<dyn Clock>));
+        }
         match self.random.below(100) {
             0..4 if self.sessions.len() < 6 => self.login(),
             4..6 => self.logout(),
@@ -101,6 +127,7 @@ impl History {
     fn login(&mut self) {
         let node = self.random.below(self.w.nodes.len());
         let session = self.w.fresh_login(node, "iqn.x");
+        self.w.nodes[node].shard.set_takes_mapped(session, self.random.chance(80));
         self.sessions.push((node, session));
     }
 
@@ -132,7 +159,11 @@ impl History {
         }
         let held = self.random.chance(5);
         self.w.nodes[node].pool.refuse = self.random.chance(3);
-        let (tag, id) = self.w.send_with(node, session, lun, &cdb, attribute, held);
+        // Some drivers have the data of a write already, in memory of their own.
+        let data = (opcode == 0x2a && self.random.chance(50)).then_some(Extent { arena: 7, len: 1024, offset: 0 });
+        let new = NewCommand { held, data, ..new_command(session, lun, &cdb, attribute) };
+        let (tag, id) = self.w.arrive(node, new);
+        self.w.run(node);
         let command = Command { node, id, tag, session, lun, opcode, data_due: false, held };
         self.live.insert((node, tag), command);
     }

@@ -14,6 +14,9 @@ use crate::{Vdisk, VdiskConfig};
 /// Blocks of the disk.
 pub(super) const BLOCKS: u64 = 4096;
 
+/// The arena of mapped pages.
+pub(super) const PAGES: u32 = 1 << 31;
+
 /// An operation as the log shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Op {
@@ -46,6 +49,8 @@ pub(super) struct FakeIo {
     pub(super) faults: VecDeque<Option<Fault>>,
     /// Refuse everything.
     pub(super) full: bool,
+    /// Everything is in the page cache.
+    pub(super) pages: bool,
     pub(super) cancelled: Vec<CmdId>,
     pub(super) bytes: Vec<u8>,
     /// Holes, as byte ranges.
@@ -74,6 +79,10 @@ impl IoQueue for FakeIo {
 
     fn cancel(&mut self, cmd: CmdId) {
         self.cancelled.push(cmd);
+    }
+
+    fn cached_pages(&mut self, _: FileId, offset: u64, len: u32) -> Option<Extent> {
+        self.pages.then_some(Extent { arena: PAGES, len, offset })
     }
 }
 
@@ -195,6 +204,7 @@ pub(super) struct Rig {
     pub(super) io: FakeIo,
     pub(super) mem: Arena,
     pub(super) read_only: bool,
+    pub(super) takes_mapped: bool,
     pub(super) removal_prevented: bool,
     commands: u32,
 }
@@ -217,7 +227,16 @@ pub(super) fn disk() -> Rig {
 
 impl Rig {
     pub(super) fn new(disk: Vdisk, shard: Box<dyn HandlerShard>, io: FakeIo) -> Self {
-        Self { disk, shard, io, mem: Arena::default(), read_only: false, removal_prevented: false, commands: 0 }
+        Self {
+            disk,
+            shard,
+            io,
+            mem: Arena::default(),
+            read_only: false,
+            takes_mapped: false,
+            removal_prevented: false,
+            commands: 0,
+        }
     }
 
     /// Parses a CDB and gives it a buffer of `bytes` (None: as many as it says).
@@ -245,6 +264,7 @@ impl Rig {
             sg: &command.sg,
             nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
             read_only: self.read_only,
+            takes_mapped: self.takes_mapped,
             removal_prevented: self.removal_prevented,
             relative_port: 1,
             target_name: "iqn.2024-01.test:t",
@@ -270,6 +290,7 @@ impl Rig {
         loop {
             match execution {
                 Execution::Done(outcome) => break outcome,
+                Execution::Mapped(pages) => panic!("nobody takes {pages:?}"),
                 Execution::Pending => execution = self.complete(command),
             }
         }

@@ -1,24 +1,17 @@
 //! SCSI commands (RFC 7143 11.3).
 
 use scst_scsi::sense::SenseFormat;
-use scst_scsi::{Asc, Cdb, ScsiStatus, SenseData, SenseKey, TaskAttribute};
+use scst_scsi::{Cdb, ScsiStatus, TaskAttribute};
 
 use crate::event::{CommandEvent, RecvEvent, TaskHandle};
 use crate::login::SessionType;
 use crate::pdu::{Ahs, AhsIter, BasicHeaderSegment, RESERVED_TAG, RejectReason, ScsiCommand, TaskAttributeCode};
 use crate::session::{Held, Order, Session, SessionParameters};
-use crate::task::{DataOutState, MAX_SENSE_LENGTH, Task};
+use crate::task::{DataFault, DataOutState, MAX_SENSE_LENGTH, Task};
 
 use super::data_out::DataPdu;
 use super::receive::Segment;
 use super::{Connection, TaskResponse};
-
-/// Unexpected unsolicited data (RFC 7143 11.4.7.2).
-pub(super) const UNEXPECTED_DATA: SenseData = SenseData::new(SenseKey::ABORTED_COMMAND, Asc(0x0c0c));
-/// Incorrect amount of data.
-pub(super) const WRONG_AMOUNT: SenseData = SenseData::new(SenseKey::ABORTED_COMMAND, Asc(0x0c0d));
-/// Protocol service CRC error.
-pub(super) const DATA_CRC: SenseData = SenseData::new(SenseKey::ABORTED_COMMAND, Asc(0x4705));
 
 /// CDB and bidirectional read length, put together from header and additional header segments.
 struct Extended {
@@ -68,7 +61,7 @@ impl Connection {
     }
 
     fn accept(&mut self, session: &mut Session, now: u64, pdu: &ScsiCommand, extended: &Extended) -> Segment {
-        let parameters = *session.parameters();
+        let parameters = session.parameters();
         let write_length = if pdu.write { pdu.expected_length } else { 0 };
         let read_length = match (pdu.read, pdu.write) {
             (true, true) => extended.read_length,
@@ -76,7 +69,7 @@ impl Connection {
             _ => 0,
         };
         let unsolicited_limit = parameters.first_burst_length.min(write_length);
-        let fault = fault(pdu, &parameters, unsolicited_limit);
+        let fault = fault(pdu, parameters, unsolicited_limit);
         let unsolicited_open = fault.is_none() && (!pdu.last || pdu.data_length > 0);
         let task = session.tasks.insert(Task {
             itt: pdu.itt,
@@ -104,8 +97,8 @@ impl Connection {
         } else if !pdu.immediate {
             session.advance();
         }
-        if let Some(sense) = fault {
-            self.refuse_data(session, task, &sense);
+        if let Some(fault) = fault {
+            self.refuse_data(session, task, fault);
         } else {
             if unsolicited_open {
                 self.timers.owed(now);
@@ -129,6 +122,10 @@ impl Connection {
         if !held && !pdu.immediate {
             self.serve_held(session, now);
         }
+        if pdu.data_length == 0 {
+            // There is no segment whose end would have to be seen.
+            return Segment::Discard;
+        }
         // Immediate data are the first part of the unsolicited sequence, and without F bit not the last.
         Segment::Task(DataPdu {
             task,
@@ -141,9 +138,9 @@ impl Connection {
     }
 
     /// Answers a command on the spot; the mid-level never hears of it.
-    fn refuse_data(&mut self, session: &mut Session, task: TaskHandle, sense: &SenseData) {
+    fn refuse_data(&mut self, session: &mut Session, task: TaskHandle, fault: DataFault) {
         let mut bytes = [0; MAX_SENSE_LENGTH];
-        let length = sense.emit(SenseFormat::Fixed, &mut bytes);
+        let length = fault.sense().emit(SenseFormat::Fixed, &mut bytes);
         let response = TaskResponse {
             status: ScsiStatus::CHECK_CONDITION,
             sense: &bytes[..length],
@@ -156,15 +153,15 @@ impl Connection {
 }
 
 /// What is wrong with the data that a command brings or announces (RFC 7143 11.3.1, 13.10, 13.11, 13.14).
-fn fault(pdu: &ScsiCommand, parameters: &SessionParameters, unsolicited_limit: u32) -> Option<SenseData> {
+fn fault(pdu: &ScsiCommand, parameters: &SessionParameters, unsolicited_limit: u32) -> Option<DataFault> {
     let immediate_allowed = pdu.write && parameters.immediate_data;
     let unsolicited_allowed = pdu.write && !parameters.initial_r2t;
     let immediate = pdu.data_length > 0;
     let unsolicited = !pdu.last;
     if (immediate && !immediate_allowed) || (unsolicited && !unsolicited_allowed) {
-        Some(UNEXPECTED_DATA)
+        Some(DataFault::Unexpected)
     } else {
-        (pdu.data_length > unsolicited_limit).then_some(WRONG_AMOUNT)
+        (pdu.data_length > unsolicited_limit).then_some(DataFault::WrongAmount)
     }
 }
 

@@ -3,9 +3,8 @@
 use crate::event::{RecvEvent, TaskHandle};
 use crate::pdu::{BasicHeaderSegment, DataOut, RESERVED_TAG, RejectReason};
 use crate::session::Session;
-use crate::task::Stage;
+use crate::task::{DataFault, Stage};
 
-use super::command::{DATA_CRC, UNEXPECTED_DATA, WRONG_AMOUNT};
 use super::receive::Segment;
 use super::send::Outgoing;
 use super::{AbortData, Connection};
@@ -44,7 +43,7 @@ impl Connection {
         let solicited = pdu.ttt != RESERVED_TAG;
         let limit = if !solicited {
             if !out.unsolicited_open {
-                out.error.get_or_insert(UNEXPECTED_DATA);
+                out.error.get_or_insert(DataFault::Unexpected);
                 self.progress(session, handle);
                 return Segment::Discard;
             }
@@ -58,10 +57,10 @@ impl Connection {
         };
         if out.error.is_none() && (pdu.data_sn != out.next_data_sn || pdu.buffer_offset != out.received) {
             // DataPDUInOrder: a PDU is missing or comes twice. At error recovery level 0 nothing can be repeated.
-            out.error = Some(WRONG_AMOUNT);
+            out.error = Some(DataFault::WrongAmount);
             self.reject(RejectReason::PROTOCOL_ERROR, header);
         } else if out.error.is_none() && pdu.data_length > limit - out.received {
-            out.error = Some(WRONG_AMOUNT);
+            out.error = Some(DataFault::WrongAmount);
         }
         Segment::Task(DataPdu {
             task: handle,
@@ -78,7 +77,7 @@ impl Connection {
         let Some(task) = session.tasks.get_mut(pdu.task) else { return };
         let out = &mut task.out;
         if !intact {
-            out.error.get_or_insert(DATA_CRC);
+            out.error.get_or_insert(DataFault::Crc);
         }
         if out.error.is_none() {
             out.received += pdu.length;
@@ -87,7 +86,7 @@ impl Connection {
         out.next_data_sn = if pdu.last || pdu.immediate { 0 } else { out.next_data_sn.wrapping_add(1) };
         if pdu.last && pdu.solicited {
             if out.error.is_none() && out.received != out.r2t_range(out.r2t_done, max_burst).1 {
-                out.error = Some(WRONG_AMOUNT);
+                out.error = Some(DataFault::WrongAmount);
             }
             out.r2t_done += 1;
         } else if pdu.last {
@@ -107,11 +106,11 @@ impl Connection {
         if out.reported || out.aborted || out.unsolicited_open || task.stage != Stage::Open {
             return;
         }
-        if let Some(sense) = out.error {
+        if let Some(fault) = out.error {
             // RFC 7143 7.8: the sequences that are under way come to their end first.
             if out.quiet() {
                 out.reported = true;
-                self.events.push_back(RecvEvent::DataError { task: handle, user, sense });
+                self.events.push_back(RecvEvent::DataError { task: handle, user, sense: fault.sense() });
             }
         } else if out.received >= fetch {
             out.reported = true;

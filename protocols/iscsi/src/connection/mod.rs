@@ -151,6 +151,8 @@ pub struct Connection {
     state: State,
     stat_sn: u32,
     incoming: Option<Incoming>,
+    /// Header of the PDU that is coming in.
+    header: BasicHeaderSegment,
     gathered: Vec<u8>,
     events: VecDeque<RecvEvent>,
     outgoing: VecDeque<Outgoing>,
@@ -169,6 +171,7 @@ impl Connection {
             state: State::Open,
             stat_sn,
             incoming: None,
+            header: BasicHeaderSegment::default(),
             gathered: Vec::new(),
             // Both grow to what the session needs: an event per PDU, for a task a response or an item for R2Ts.
             events: VecDeque::new(),

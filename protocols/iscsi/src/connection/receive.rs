@@ -1,7 +1,7 @@
 //! From bytes to PDUs to events.
 
 use crate::error::{CloseReason, Garbage, Misbehavior};
-use crate::event::{Input, RecvEvent, TaskHandle};
+use crate::event::{CommandEvent, Input, RecvEvent, TaskHandle};
 use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, digest_bytes, opcode, padding};
 use crate::session::Session;
 use crate::task::Stage;
@@ -20,10 +20,9 @@ pub(super) enum Segment {
     Discard,
 }
 
-/// A PDU whose header is done and whose data segment is coming in.
+/// A PDU whose header is done (it is in `Connection::header`) and whose data segment is coming in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming {
-    pub(super) header: BasicHeaderSegment,
     pub(super) segment: Segment,
     /// Bytes of the data segment that are still to come.
     pub(super) left: u32,
@@ -67,7 +66,37 @@ impl Connection {
     /// With data digests: the running CRC32C of the payload being received; extend it over the bytes taken
     /// (`crc32c::crc32c_append`) and give it to `payload_received`. None: no CRC needed.
     pub fn payload_crc(&self) -> Option<u32> {
-        self.incoming.filter(|_| self.parameters.data_digest).map(|incoming| incoming.crc)
+        if self.parameters.data_digest { self.incoming.as_ref().map(|incoming| incoming.crc) } else { None }
+    }
+
+    /// Takes the data-out of a command that has just been reported, if all of them came with it and all of that is
+    /// there: `bytes` are the received ones behind its header. Returns how many of them are used up; the first
+    /// `write_length` are the data, and no `request_data` is needed. None: nothing has changed, the data have to be
+    /// fetched.
+    pub fn take_immediate(&mut self, session: &mut Session, command: &CommandEvent, bytes: &[u8]) -> Option<usize> {
+        let incoming = self.incoming.as_ref()?;
+        let Segment::Task(pdu) = &incoming.segment else { return None };
+        let length = command.write_length;
+        let whole = pdu.immediate && pdu.last && pdu.length == length && incoming.left == length;
+        let used = length as usize + usize::from(incoming.trailer);
+        if pdu.task != command.task || !whole || bytes.len() < used {
+            return None;
+        }
+        if self.parameters.data_digest {
+            let crc = crc32c::crc32c(&bytes[..length as usize]);
+            if !trailer_is_right(&Incoming { crc, ..*incoming }, &bytes[length as usize..used]) {
+                return None;
+            }
+        }
+        let out = &mut session.tasks.get_mut(command.task).filter(|t| t.stage == Stage::Open)?.out;
+        out.fetch = Some(length);
+        out.received = length;
+        out.unsolicited_open = false;
+        out.reported = true;
+        out.waiting_since = None;
+        self.incoming = None;
+        self.timers.progress = true;
+        Some(used)
     }
 
     /// `length` more bytes of the payload announced by [`RecvEvent::Payload`] are in the buffer.
@@ -111,17 +140,9 @@ impl Connection {
             return Step::Wait(Input::NeedBytes(trailer - bytes.len()));
         }
         self.incoming = None;
-        let intact = self.trailer_is_right(&incoming, &bytes[..trailer]);
+        let intact = !self.parameters.data_digest || trailer_is_right(&incoming, &bytes[..trailer]);
         self.end_of_pdu(session, now, &incoming, intact);
         Step::Used(trailer)
-    }
-
-    fn trailer_is_right(&self, incoming: &Incoming, trailer: &[u8]) -> bool {
-        if !self.parameters.data_digest || incoming.header.data_length() == 0 {
-            return true;
-        }
-        let (pad, digest) = trailer.split_at(trailer.len() - DIGEST_LENGTH);
-        digest == digest_bytes(crc32c::crc32c_append(incoming.crc, pad))
     }
 
     fn header(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Step {
@@ -147,16 +168,17 @@ impl Connection {
             return Step::Used(total);
         }
         let segment = self.start_pdu(session, now, &header, &bytes[BHS_LENGTH..covered]);
-        if self.state != State::Closed {
-            let digest = if self.parameters.data_digest && length > 0 { DIGEST_LENGTH as u32 } else { 0 };
-            self.incoming = Some(Incoming {
-                header,
-                segment,
-                left: length,
-                trailer: (padding(length) + digest) as u8,
-                crc: 0,
-                announced: false,
-            });
+        if self.state == State::Closed {
+            return Step::Used(total);
+        }
+        let digest = if self.parameters.data_digest { DIGEST_LENGTH as u32 } else { 0 };
+        let trailer = (padding(length) + digest) as u8;
+        let incoming = Incoming { segment, left: length, trailer, crc: 0, announced: false };
+        self.header = header;
+        if length > 0 {
+            self.incoming = Some(incoming);
+        } else {
+            self.end_of_pdu(session, now, &incoming, true);
         }
         Step::Used(total)
     }
@@ -248,7 +270,8 @@ impl Connection {
         match incoming.segment {
             Segment::Task(pdu) => {
                 if !intact {
-                    self.reject(RejectReason::DATA_DIGEST_ERROR, &incoming.header);
+                    let header = self.header;
+                    self.reject(RejectReason::DATA_DIGEST_ERROR, &header);
                 }
                 if let Some(task) = session.tasks.get(pdu.task)
                     && task.out.aborted
@@ -259,18 +282,24 @@ impl Connection {
                 self.end_of_data_pdu(session, now, &pdu, intact);
             }
             Segment::Gather => {
+                let header = self.header;
                 let data = core::mem::take(&mut self.gathered);
                 if intact {
-                    self.request_arrived(session, now, &incoming.header, data);
+                    self.request_arrived(session, now, &header, data);
                 } else {
                     // RFC 7143 7.8: the PDU is dropped; its number must not leave a hole for ever.
-                    self.reject(RejectReason::DATA_DIGEST_ERROR, &incoming.header);
-                    self.skip_number(session, now, &incoming.header);
+                    self.reject(RejectReason::DATA_DIGEST_ERROR, &header);
+                    self.skip_number(session, now, &header);
                 }
             }
             Segment::Discard => {}
         }
     }
+}
+
+fn trailer_is_right(incoming: &Incoming, trailer: &[u8]) -> bool {
+    let (pad, digest) = trailer.split_at(trailer.len() - DIGEST_LENGTH);
+    digest == digest_bytes(crc32c::crc32c_append(incoming.crc, pad))
 }
 
 enum Placement {

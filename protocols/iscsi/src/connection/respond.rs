@@ -21,20 +21,22 @@ impl Connection {
         let difference = |wanted: u32, expected: u32| i64::from(wanted) - i64::from(expected);
         let expected = if entry.write { entry.out.expected } else { entry.read_length };
         let bidirectional = entry.read && entry.write;
-        let sense_length = response.sense.len().min(MAX_SENSE_LENGTH);
-        let mut sense = [0; MAX_SENSE_LENGTH];
-        sense[..sense_length].copy_from_slice(&response.sense[..sense_length]);
         entry.answer = Answer {
             status: response.status.0,
             data_in: response.data_in.min(entry.read_length),
             data_sent: 0,
             residual: difference(response.wanted, expected),
             read_residual: if bidirectional { difference(response.read_wanted, entry.read_length) } else { 0 },
-            sense,
-            sense_length: sense_length as u8,
+            sense_length: 0,
         };
         entry.stage = Stage::Responding;
         entry.out.waiting_since = None;
+        if !response.sense.is_empty() {
+            let length = session.tasks.keep_sense(task, response.sense);
+            if let Some(entry) = session.tasks.get_mut(task) {
+                entry.answer.sense_length = length;
+            }
+        }
         self.outgoing.push_back(Outgoing::Response(task));
         true
     }

@@ -7,7 +7,7 @@ use crate::pdu::{
     BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, DataIn, R2t, RESERVED_TAG, ScsiResponse, digest_bytes, padding,
 };
 use crate::session::Session;
-use crate::task::{MAX_SENSE_LENGTH, Stage, Task};
+use crate::task::{Answer, MAX_SENSE_LENGTH, Stage, Task};
 use crate::transmit::{TransmitSink, Transmitted};
 
 use super::Connection;
@@ -39,6 +39,22 @@ const MAX_TRAILER: usize = 3 + DIGEST_LENGTH;
 const MAX_FRAME: usize = BHS_LENGTH + DIGEST_LENGTH + MAX_TRAILER;
 /// Longest SCSI Response.
 const MAX_RESPONSE: usize = MAX_FRAME + 2 + MAX_SENSE_LENGTH;
+
+/// What of a task its answer needs.
+#[derive(Clone, Copy)]
+struct Reply {
+    itt: u32,
+    user: u64,
+    write: bool,
+    data_sn: u32,
+    answer: Answer,
+}
+
+impl Reply {
+    fn of(task: &Task) -> Self {
+        Self { itt: task.itt, user: task.user, write: task.write, data_sn: task.data_sn, answer: task.answer }
+    }
+}
 
 /// Whether an item is finished or the sink is full.
 #[derive(PartialEq, Eq)]
@@ -90,10 +106,13 @@ impl Connection {
 
     /// Header and header digest.
     fn send_header<S: TransmitSink + ?Sized>(&self, header: &BasicHeaderSegment, sink: &mut S) {
+        if !self.parameters.header_digest {
+            return sink.bytes(&header.0);
+        }
         let mut bytes = [0; BHS_LENGTH + DIGEST_LENGTH];
         bytes[..BHS_LENGTH].copy_from_slice(&header.0);
         bytes[BHS_LENGTH..].copy_from_slice(&digest_bytes(crc32c::crc32c(&header.0)));
-        sink.bytes(&bytes[..BHS_LENGTH + if self.parameters.header_digest { DIGEST_LENGTH } else { 0 }]);
+        sink.bytes(&bytes);
     }
 
     /// Padding and data digest; `crc` covers the data segment.
@@ -117,47 +136,47 @@ impl Connection {
         sink: &mut S,
     ) -> Sent {
         while let Some(task) = session.tasks.get(handle) {
-            let task = *task;
-            let answer = &task.answer;
+            let reply = Reply::of(task);
+            let answer = &reply.answer;
             if answer.data_sent == answer.data_in {
                 if sink.room() < MAX_RESPONSE {
                     return Sent::SinkFull;
                 }
-                self.send_status(session, handle, &task, sink);
+                self.send_status(session, handle, &reply, sink);
                 break;
             }
-            let length = self.next_length(session, &task);
-            let fits = sink.room() >= MAX_FRAME && sink.payload_fits(handle, task.user, answer.data_sent, length);
+            let length = self.next_length(session, answer);
+            let fits = sink.room() >= MAX_FRAME && sink.payload_fits(handle, reply.user, answer.data_sent, length);
             if !fits {
                 return Sent::SinkFull;
             }
-            self.send_data_in(session, handle, &task, length, sink);
+            self.send_data_in(session, handle, &reply, length, sink);
         }
         Sent::All
     }
 
     /// A Data-In PDU ends at the longest segment, at the end of a burst, or at the end of the data.
-    fn next_length(&self, session: &Session, task: &Task) -> u32 {
+    fn next_length(&self, session: &Session, answer: &Answer) -> u32 {
         let burst = session.parameters().max_burst_length;
-        let burst_left = burst - task.answer.data_sent % burst;
-        (task.answer.data_in - task.answer.data_sent).min(burst_left).min(self.parameters.max_send_data_segment_length)
+        let burst_left = burst - answer.data_sent % burst;
+        (answer.data_in - answer.data_sent).min(burst_left).min(self.parameters.max_send_data_segment_length)
     }
 
     fn send_data_in<S: TransmitSink + ?Sized>(
         &mut self,
         session: &mut Session,
         handle: TaskHandle,
-        task: &Task,
+        reply: &Reply,
         length: u32,
         sink: &mut S,
     ) {
-        let answer = &task.answer;
+        let answer = &reply.answer;
         let offset = answer.data_sent;
         let end = offset + length;
         let finished = end == answer.data_in;
         // RFC 7143 11.7.3: status may come with the last Data-In, but there is no place for a second residual count.
         let good = answer.status == ScsiStatus::GOOD.0 && answer.sense_length == 0;
-        let has_status = finished && good && !task.write;
+        let has_status = finished && good && !reply.write;
         let (overflow, underflow, residual) = if has_status { residual(answer.residual) } else { (false, false, 0) };
         let mut header = DataIn {
             last: finished || end.is_multiple_of(session.parameters().max_burst_length),
@@ -168,12 +187,12 @@ impl Connection {
             status: if has_status { answer.status } else { 0 },
             data_length: length,
             lun: Lun::default(),
-            itt: task.itt,
+            itt: reply.itt,
             ttt: RESERVED_TAG,
             stat_sn: 0,
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
-            data_sn: task.data_sn,
+            data_sn: reply.data_sn,
             buffer_offset: offset,
             residual,
         }
@@ -191,11 +210,11 @@ impl Connection {
         }
         self.send_header(&header, sink);
         let crc =
-            if self.parameters.data_digest { sink.payload_crc32c(handle, task.user, offset, length, 0) } else { 0 };
-        sink.payload(handle, task.user, offset, length);
+            if self.parameters.data_digest { sink.payload_crc32c(handle, reply.user, offset, length, 0) } else { 0 };
+        sink.payload(handle, reply.user, offset, length);
         self.send_trailer(length, crc, sink);
         if has_status {
-            sink.end_of_task(handle, task.user);
+            sink.end_of_task(handle, reply.user);
         }
     }
 
@@ -203,10 +222,10 @@ impl Connection {
         &mut self,
         session: &mut Session,
         handle: TaskHandle,
-        task: &Task,
+        reply: &Reply,
         sink: &mut S,
     ) {
-        let answer = &task.answer;
+        let answer = &reply.answer;
         let (overflow, underflow, count) = residual(answer.residual);
         let (read_overflow, read_underflow, read_residual) = residual(answer.read_residual);
         let sense_length = usize::from(answer.sense_length);
@@ -219,12 +238,12 @@ impl Connection {
             response: 0,
             status: answer.status,
             data_length: data_length as u32,
-            itt: task.itt,
+            itt: reply.itt,
             snack_tag: 0,
             stat_sn: 0,
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
-            exp_data_sn: task.data_sn,
+            exp_data_sn: reply.data_sn,
             read_residual,
             residual: count,
         }
@@ -235,12 +254,12 @@ impl Connection {
         if data_length > 0 {
             let mut data = [0; 2 + MAX_SENSE_LENGTH];
             data[..2].copy_from_slice(&(sense_length as u16).to_be_bytes());
-            data[2..data_length].copy_from_slice(&answer.sense[..sense_length]);
+            data[2..data_length].copy_from_slice(&session.tasks.sense(handle)[..sense_length]);
             sink.bytes(&data[..data_length]);
             let crc = if self.parameters.data_digest { crc32c::crc32c(&data[..data_length]) } else { 0 };
             self.send_trailer(data_length as u32, crc, sink);
         }
-        sink.end_of_task(handle, task.user);
+        sink.end_of_task(handle, reply.user);
     }
 
     fn send_r2ts<S: TransmitSink + ?Sized>(

@@ -448,3 +448,28 @@ fn many_answers_leave_in_small_portions() {
     assert_eq!(pdus.into_iter().flat_map(|p| p.data).collect::<Vec<_>>(), expected);
     assert_eq!(pair.finished, (1..=20).collect::<Vec<_>>());
 }
+
+#[test]
+fn immediate_data_that_are_there_can_be_taken_with_the_command() {
+    for digests in [false, true] {
+        let mut pair = if digests { digest_pair() } else { Pair::plain() };
+        let data = pattern(1021, 3);
+        let header = pair.command(1, "w", 1021).emit();
+        let bytes = frame(header, &[], &data, digests, digests);
+        let (used, input) = pair.target.poll_input(&mut pair.session, 0, &bytes);
+        let Input::Event(RecvEvent::Command(command)) = input else { panic!("{input:?}") };
+        let rest = &bytes[used..];
+        assert_eq!(&rest[..1021], data, "digests {digests}");
+        let connection = &mut pair.target;
+        assert_eq!(connection.take_immediate(&mut pair.session, &command, &rest[..rest.len() - 1]), None, "not whole");
+        if digests {
+            let mut broken = rest.to_vec();
+            broken[17] ^= 1;
+            assert_eq!(connection.take_immediate(&mut pair.session, &command, &broken), None, "a wrong digest");
+        }
+        assert_eq!(connection.take_immediate(&mut pair.session, &command, rest), Some(rest.len()));
+        let (used, input) = connection.poll_input(&mut pair.session, 0, &[]);
+        assert!(matches!((used, &input), (0, Input::NeedBytes(48))), "nothing more is told of the data: {input:?}");
+        assert_eq!(finish_write(&mut pair, &command).status, 0);
+    }
+}

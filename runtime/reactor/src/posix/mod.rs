@@ -17,7 +17,8 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
-use scst_mem::{Arenas, BufferPool};
+use scst_core::latency::Clock;
+use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
 use crate::config::ReactorConfig;
@@ -27,6 +28,7 @@ use crate::iovec::IoVecs;
 use crate::net::{self, Socket, last_errno};
 use crate::offload::{Done, Job, Offload};
 use crate::slab::Slab;
+use crate::spin::Spin;
 use crate::{clock, posix::socket::SocketState};
 
 const DEFAULT_THREADS: u32 = 4;
@@ -53,7 +55,7 @@ pub struct Posix {
     ready: VecDeque<Completion>,
     events: Vec<libc::epoll_event>,
     now: Nanos,
-    spin: Nanos,
+    spin: Spin,
 }
 
 impl std::fmt::Debug for Posix {
@@ -91,7 +93,7 @@ impl Posix {
             ready: VecDeque::with_capacity(EVENTS),
             events: Vec::with_capacity(EVENTS),
             now: clock::now(),
-            spin: config.spin,
+            spin: Spin::new(config.spin),
         };
         this.watch(this.bell.fd(), BELL, libc::EPOLLIN)?;
         Ok(this)
@@ -164,8 +166,8 @@ impl Posix {
         if let Some(completion) = state.try_recv() {
             self.ready.push_back(completion);
         }
-        if let Some(completion) = state.try_send() {
-            self.ready.push_back(completion);
+        if let Some((token, result)) = state.try_send() {
+            self.ready.push_back(Completion::Sent { token, result });
         }
     }
 
@@ -211,6 +213,10 @@ impl IoQueue for Posix {
     fn cancel(&mut self, cmd: CmdId) {
         self.pool.cancel(|key| self.ops.get(key).is_some_and(|token| token.cmd == cmd));
     }
+
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        self.files.get(file.0)?.cached_pages(offset, len, &self.arenas)
+    }
 }
 
 impl FileRegistry for Posix {
@@ -222,13 +228,25 @@ impl FileRegistry for Posix {
     }
 
     fn unregister_file(&mut self, file: FileId) {
-        self.files.remove(file.0);
+        if let Some(mut entry) = self.files.remove(file.0) {
+            entry.withdraw_pages(&self.arenas);
+        }
+    }
+
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        if let Some(entry) = self.files.get_mut(file.0) {
+            entry.share_pages(pages, &self.arenas);
+        }
     }
 }
 
 impl Backend for Posix {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
@@ -289,14 +307,16 @@ impl Backend for Posix {
     }
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
+        if let Some(result) = self.try_send(socket, from, pool, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        let completion = match self.sockets.get_mut(socket.0) {
+        match self.sockets.get_mut(socket.0) {
             None => Some(-libc::EBADF),
-            Some(state) => state.start_send(from, &self.arenas, token),
-        };
-        match completion {
-            Some(result) => self.ready.push_back(Completion::Sent { token, result }),
-            None => self.ready.extend(self.sockets.get_mut(socket.0).and_then(SocketState::try_send)),
+            Some(state) => state.start_send(from, &self.arenas, token).or_else(|| Some(state.try_send()?.1)),
         }
     }
 
@@ -321,7 +341,7 @@ impl Backend for Posix {
                         i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
                     }
                 };
-                let spinning = self.spin.0 > 0 && clock::now() < start.after(self.spin);
+                let spinning = self.spin.is_on() && clock::now() < self.spin.until(start);
                 if timeout != 0 && (spinning || !self.bell.prepare_sleep()) {
                     timeout = 0;
                 }
@@ -329,10 +349,15 @@ impl Backend for Posix {
             self.poll(timeout)?;
             self.now = clock::now();
             if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                self.spin.waited(Nanos(self.now.0.saturating_sub(start.0)));
                 out.extend(self.ready.drain(..));
                 return Ok(());
             }
         }
+    }
+
+    fn set_spin(&mut self, limit: Nanos) {
+        self.spin = Spin::new(limit);
     }
 
     fn waker(&self) -> Waker {

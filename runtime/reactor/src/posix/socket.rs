@@ -151,7 +151,7 @@ impl SocketState {
         None
     }
 
-    pub(crate) fn try_send(&mut self) -> Option<Completion> {
+    pub(crate) fn try_send(&mut self) -> Option<(SocketToken, i32)> {
         let token = self.send?;
         while self.writable {
             let header = iovec::header(&mut self.send_iov);
@@ -175,7 +175,7 @@ impl SocketState {
                 }
             };
             self.send = None;
-            return Some(Completion::Sent { token, result });
+            return Some((token, result));
         }
         None
     }

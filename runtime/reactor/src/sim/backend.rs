@@ -11,6 +11,7 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
+use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use super::net::{Holder, Side};
@@ -147,6 +148,10 @@ impl Backend for SimBackend {
         self.now
     }
 
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(self.world.clone())
+    }
+
     fn listen(&mut self, mut addr: SocketAddr) -> io::Result<SocketId> {
         let mut world = self.world.lock();
         if addr.port() == 0 {
@@ -237,6 +242,14 @@ impl Backend for SimBackend {
         }
     }
 
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], _pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        let mut world = self.world.lock();
+        match world.start_send(self.number, socket.0, from, token) {
+            Err(result) => Some(result),
+            Ok(()) => world.sent_at_once(self.number, socket.0),
+        }
+    }
+
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         self.world.lock().start_close(self.number, socket.0, token);
     }
@@ -258,6 +271,8 @@ impl Backend for SimBackend {
         }
         Ok(())
     }
+
+    fn set_spin(&mut self, _limit: Nanos) {}
 
     fn waker(&self) -> Waker {
         Arc::new(SimWake(Arc::clone(&self.world.lock().backends[self.number].woken)))

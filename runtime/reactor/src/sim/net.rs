@@ -273,6 +273,17 @@ impl World {
         Ok(())
     }
 
+    /// Half of the sends that the network has taken whole are over at once.
+    pub(crate) fn sent_at_once(&mut self, n: usize, socket: u32) -> Option<i32> {
+        let id = self.backends[n].connection(socket).ok()?;
+        let end = self.conns.get_mut(&id)?.end(Side::Target);
+        let whole = end.send.as_ref().is_some_and(|send| send.sent == send.total);
+        if !whole || !self.rng.chance(500_000) {
+            return None;
+        }
+        self.conns.get_mut(&id)?.end(Side::Target).send.take().map(|send| send.total as i32)
+    }
+
     pub(crate) fn peer_send(&mut self, id: u64, data: &[u8]) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.peer.error.is_none() && !conn.peer.finishing {

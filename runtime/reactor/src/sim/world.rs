@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scst_core::Nanos;
+use scst_core::latency::Clock;
 use scst_mem::Arenas;
 
 use super::backend::{BackendState, SimBackend};
@@ -172,6 +173,12 @@ impl std::fmt::Debug for SimWorld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let world = self.lock();
         f.debug_struct("SimWorld").field("now", &world.now).field("seed", &world.config.seed).finish_non_exhaustive()
+    }
+}
+
+impl Clock for SimWorld {
+    fn now(&self) -> Nanos {
+        self.lock().now
     }
 }
 

@@ -1,4 +1,6 @@
-//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits.
+//! io_uring: every operation is a submission, one `enter` per loop turn submits and waits. The exception is a send: the
+//! socket nearly always takes all of it, and as a system call of its own it is over at once, while its completion in the
+//! ring would end the wait of the next `enter` before anything worth waiting for has come.
 //!
 //! Ownership: an operation lives in a slot of one fixed slab, with its `msghdr` and scatter list; the slot is freed
 //! only by the operation's own completion, never by a cancellation. `user_data` is `{kind: 8, generation: 24, slot: 32}`, so
@@ -22,7 +24,8 @@ use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
-use scst_mem::{Arenas, BufferPool};
+use scst_core::latency::Clock;
+use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
 use crate::clock;
@@ -33,6 +36,7 @@ use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
 use crate::offload::{Done, Offload};
 use crate::slab::Slab;
+use crate::spin::Spin;
 pub use setup::UringError;
 
 use ops::{OpTable, Tag};
@@ -47,6 +51,10 @@ pub struct Uring {
     ring: IoUring,
     /// The ring was made disabled, to be bound to the thread that first enters it.
     disabled: bool,
+    /// Receives can be told to wait before they try (Linux 5.19; rings that are made disabled are younger).
+    has_poll_first: bool,
+    /// The last turn found nothing to do and slept.
+    slept: bool,
     features: String,
     arenas: Arc<Arenas>,
     bell: Arc<Doorbell>,
@@ -69,7 +77,7 @@ pub struct Uring {
     reaped: Vec<(u64, i32)>,
     ready: VecDeque<Completion>,
     now: Nanos,
-    spin: Nanos,
+    spin: Spin,
     /// Completions that belonged to no operation; always 0 unless there is a bug.
     strays: u64,
 }
@@ -95,6 +103,8 @@ impl Uring {
         Ok(Self {
             ring: ring.ring,
             disabled: ring.disabled,
+            has_poll_first: ring.disabled,
+            slept: false,
             features: ring.features,
             arenas: Arc::clone(&config.arenas),
             pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
@@ -113,7 +123,7 @@ impl Uring {
             reaped: Vec::with_capacity(1024),
             ready: VecDeque::with_capacity(1024),
             now: clock::now(),
-            spin: config.spin,
+            spin: Spin::new(config.spin),
             strays: 0,
         })
     }
@@ -260,8 +270,28 @@ impl Uring {
         self.done = done;
     }
 
-    /// One turn: submit, wait if there is nothing yet, take what there is.
-    fn turn(&mut self, start: Nanos, deadline: Option<Nanos>) -> io::Result<()> {
+    /// Whether the kernel has to be told or asked something.
+    fn must_enter(&mut self) -> bool {
+        let sq = self.ring.submission();
+        !sq.is_empty() || sq.taskrun() || sq.cq_overflow()
+    }
+
+    /// Submits, and looks for anything to happen until a time.
+    fn poll(&mut self, until: Nanos) -> io::Result<()> {
+        loop {
+            if self.must_enter() {
+                self.enter(0, None)?;
+            }
+            if !self.ring.completion().is_empty() || self.bell.is_rung() || clock::now() >= until {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// One turn: submit, wait if there is nothing yet, take what there is. Until `poll_until` it polls instead of
+    /// sleeping.
+    fn turn(&mut self, poll_until: Nanos, deadline: Option<Nanos>) -> io::Result<()> {
         self.arm_bell();
         self.flush_backlog();
         self.take_done();
@@ -270,15 +300,16 @@ impl Uring {
         if self.ready.is_empty() && self.backlog.is_empty() {
             let clock = clock::now();
             timeout = deadline.map(|at| Nanos(at.0.saturating_sub(clock.0)));
-            let spinning = self.spin.0 > 0 && clock < start.after(self.spin);
-            if timeout != Some(Nanos(0)) && !spinning && self.bell.prepare_sleep() {
-                want = 1;
+            if timeout != Some(Nanos(0)) {
+                if clock < poll_until {
+                    self.poll(deadline.map_or(poll_until, |at| at.min(poll_until)))?;
+                } else if self.bell.prepare_sleep() {
+                    want = 1;
+                }
             }
         }
-        let sq = self.ring.submission();
-        let pending = !sq.is_empty() || sq.taskrun() || sq.cq_overflow();
-        drop(sq);
-        if want > 0 || pending {
+        self.slept = want > 0;
+        if want > 0 || self.must_enter() {
             self.enter(want, if want > 0 { timeout } else { None })?;
         }
         let rung = self.bell.awake();
@@ -305,6 +336,10 @@ impl IoQueue for Uring {
     fn cancel(&mut self, cmd: CmdId) {
         self.cancel_storage(cmd);
     }
+
+    fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
+        self.files.get(file.0)?.0.cached_pages(offset, len, &self.arenas)
+    }
 }
 
 impl FileRegistry for Uring {
@@ -316,10 +351,16 @@ impl FileRegistry for Uring {
     }
 
     fn unregister_file(&mut self, file: FileId) {
-        if let Some((entry, in_flight)) = self.files.remove(file.0)
-            && in_flight > 0
-        {
+        let Some((mut entry, in_flight)) = self.files.remove(file.0) else { return };
+        entry.withdraw_pages(&self.arenas);
+        if in_flight > 0 {
             self.retired.push((file.0, entry.file, in_flight));
+        }
+    }
+
+    fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
+        if let Some((entry, _)) = self.files.get_mut(file.0) {
+            entry.share_pages(pages, &self.arenas);
         }
     }
 }
@@ -327,6 +368,10 @@ impl FileRegistry for Uring {
 impl Backend for Uring {
     fn now(&self) -> Nanos {
         self.now
+    }
+
+    fn clock(&self) -> Box<dyn Clock> {
+        Box::new(clock::Monotonic)
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
@@ -364,7 +409,14 @@ impl Backend for Uring {
 
     fn send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) {
         debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
-        self.start_send(socket, from, token);
+        if let Some(result) = self.start_send(socket, from, token) {
+            self.ready.push_back(Completion::Sent { token, result });
+        }
+    }
+
+    fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
+        debug_assert!(Arc::ptr_eq(pool.arenas(), &self.arenas), "the pool is not this back-end's");
+        self.start_send(socket, from, token)
     }
 
     fn close(&mut self, socket: SocketId, token: SocketToken) {
@@ -372,14 +424,19 @@ impl Backend for Uring {
     }
 
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
-        let start = if self.spin.0 > 0 { clock::now() } else { Nanos(0) };
+        let start = if self.spin.is_on() { clock::now() } else { Nanos(0) };
         loop {
-            self.turn(start, deadline)?;
+            self.turn(self.spin.until(start), deadline)?;
             if !self.ready.is_empty() || deadline.is_some_and(|at| at <= self.now) {
+                self.spin.waited(Nanos(self.now.0.saturating_sub(start.0)));
                 out.extend(self.ready.drain(..));
                 return Ok(());
             }
         }
+    }
+
+    fn set_spin(&mut self, limit: Nanos) {
+        self.spin = Spin::new(limit);
     }
 
     fn waker(&self) -> Waker {

@@ -1,7 +1,9 @@
 //! Sockets over the ring: at most one receive and one send each, and a close that waits for them.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::RawFd;
 
 use io_uring::{opcode, types};
 use scst_core::buffer::Extent;
@@ -9,8 +11,9 @@ use scst_core::buffer::Extent;
 use super::Uring;
 use super::ops::Owner;
 use crate::backend::{Completion, DetachedSocket, SocketId, SocketToken};
+use crate::iovec::{self, IoVecs};
 use crate::net::{self, Socket};
-use crate::posix::prepare;
+use crate::posix::{Again, classify, prepare};
 
 pub(crate) struct SocketState {
     pub(crate) socket: Socket,
@@ -75,25 +78,45 @@ impl Uring {
         }
     }
 
+    /// A reactor that had to sleep for its last bytes has nothing to gain from looking for more before it has waited.
     fn push_recv(&mut self, slot: u32, fd: types::Fd) {
+        const POLL_FIRST: u16 = 1;
+        let priority = if self.slept && self.has_poll_first { POLL_FIRST } else { 0 };
         let data = self.ops.data(slot);
         let entry = match self.ops.iov(slot).single() {
-            Some((base, len)) => opcode::Recv::new(fd, base, len).build(),
-            None => opcode::RecvMsg::new(fd, self.ops.header(slot)).build(),
+            Some((base, len)) => opcode::Recv::new(fd, base, len).ioprio(priority).build(),
+            None => opcode::RecvMsg::new(fd, self.ops.header(slot)).ioprio(priority).build(),
         };
         self.push(entry.user_data(data));
     }
 
-    pub(crate) fn start_send(&mut self, socket: SocketId, from: &[Extent], token: SocketToken) {
-        let owner = Owner::Send { socket: socket.0, token, len: 0, sent: 0 };
-        let started = self.take_slot(socket, owner, false).and_then(|(slot, fd)| {
-            let len = prepare(self.ops.iov(slot), from, &self.arenas).inspect_err(|_| self.abandon(socket, slot))?;
-            self.ops.set_owner(slot, Owner::Send { socket: socket.0, token, len, sent: 0 });
-            Ok((slot, fd))
-        });
-        match started {
-            Err(result) => self.ready.push_back(Completion::Sent { token, result }),
-            Ok((slot, fd)) => self.push_send(slot, fd),
+    /// Sends what the socket takes now, and gives the rest to the ring. Some: the send is over.
+    pub(crate) fn start_send(&mut self, socket: SocketId, from: &[Extent], token: SocketToken) -> Option<i32> {
+        let Some(state) = self.sockets.get(socket.0) else { return Some(-libc::EBADF) };
+        if state.closing.is_some() {
+            return Some(-libc::EBADF);
+        }
+        if state.output.is_some() || matches!(state.socket, Socket::Listener(_)) {
+            return Some(-libc::EALREADY);
+        }
+        let len = match prepare(&mut self.scratch, from, &self.arenas) {
+            Ok(len) => len,
+            Err(errno) => return Some(errno),
+        };
+        let sent = match send_some(state.socket.fd(), &mut self.scratch) {
+            Ok(sent) if sent == len => return Some(len as i32),
+            Ok(sent) => sent,
+            Err(errno) => return Some(errno),
+        };
+        let owner = Owner::Send { socket: socket.0, token, len, sent };
+        match self.take_slot(socket, owner, false) {
+            Ok((slot, fd)) => {
+                self.scratch.advance(sent as usize);
+                std::mem::swap(self.ops.iov(slot), &mut self.scratch);
+                self.push_send(slot, fd);
+                None
+            }
+            Err(errno) => Some(errno),
         }
     }
 
@@ -205,5 +228,22 @@ impl Uring {
             return Err(-libc::ECANCELED);
         }
         self.add_socket(Socket::Stream(stream)).map_err(|e| -e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// One send that does not wait; 0 when there is no room at all.
+fn send_some(fd: RawFd, iov: &mut IoVecs) -> Result<u32, i32> {
+    let header = iovec::header(iov);
+    loop {
+        // SAFETY: the header and its ranges are the caller's for the time of the call.
+        let n = unsafe { libc::sendmsg(fd, &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        if n >= 0 {
+            return Ok(n as u32);
+        }
+        match classify() {
+            Again::NotReady => return Ok(0),
+            Again::Repeat => {}
+            Again::Failed(errno) => return Err(errno),
+        }
     }
 }

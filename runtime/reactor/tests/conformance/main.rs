@@ -1,6 +1,7 @@
 //! The contract of `Backend`, as stories that every back-end must pass.
 
 mod files;
+mod mapped;
 mod sockets;
 mod stage;
 
@@ -90,6 +91,8 @@ conformance! {
     files::above_the_depth_the_queue_is_full,
     files::a_file_stays_until_its_operations_end,
     files::an_unknown_file_and_a_wild_buffer_are_errors,
+    mapped::pages_are_sent_as_they_are_at_that_moment,
+    mapped::a_file_that_is_cut_under_a_send_breaks_only_that,
 }
 
 mod real {

@@ -71,6 +71,10 @@ impl HandlerShard for Disk {
     /// A disk that has begun does not stop.
     fn cancel(&mut self, _: CmdId, _: &mut dyn IoQueue) {}
 
+    fn takes_data_in_place(&self) -> bool {
+        true
+    }
+
     fn reset(&mut self) -> ControlSettings {
         self.control()
     }

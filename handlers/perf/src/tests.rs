@@ -1,0 +1,7 @@
+//! Stories of CDBs through a shard.
+
+mod any;
+mod block;
+mod rig;
+mod tape;
+mod wrapper;

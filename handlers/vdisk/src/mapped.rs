@@ -1,0 +1,51 @@
+//! Zero-copy READ (`zero_copy_read`): the answer is the page cache itself, and the socket copies it from there.
+//!
+//! What a READ that is answered like this sees is the file at the moment at which its data go out, between its execution
+//! and the arrival of its response. That is as good as any other moment between command and response: whoever must not
+//! be seen (an ORDERED task behind it, COMPARE AND WRITE, RESERVE, ...) is held back by the mid-level until then.
+//! `docs/zero-copy.md` has the whole argument, and the figures behind [`MIN_BYTES`].
+
+use std::sync::Arc;
+
+use scst_core::buffer::Extent;
+use scst_core::handler::ExecCommand;
+use scst_core::io::{FileId, IoQueue};
+use scst_mem::FilePages;
+use tracing::warn;
+
+use crate::backing::Backing;
+use crate::config::VdiskConfig;
+use crate::plan::Bytes;
+use crate::shared::{Medium, OpenFile, Shared};
+
+/// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy, or nearly.
+const MIN_BYTES: u64 = 32 << 10;
+
+/// The pages of a READ, when it may be answered with them and all are there.
+pub(crate) fn pages(
+    shared: &Shared,
+    cmd: &ExecCommand<'_>,
+    bytes: Bytes,
+    file: FileId,
+    io: &mut dyn IoQueue,
+) -> Option<Extent> {
+    let Medium::File { mapped: true, .. } = shared.medium else { return None };
+    if !cmd.takes_mapped || bytes.len < MIN_BYTES {
+        return None;
+    }
+    io.cached_pages(file, bytes.offset, u32::try_from(bytes.len).ok()?)
+}
+
+/// A file that has just been opened, with its pages if they are wanted and can be had. Without them READs are copied.
+pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
+    let Backing { file, block_device, bytes } = backing;
+    let pages = config.zero_copy_read.then(|| FilePages::new(Arc::clone(&file), bytes)).and_then(|pages| {
+        pages
+            .inspect_err(|error| {
+                let file = config.filename.display();
+                warn!(device = config.name, %file, %error, "zero_copy_read has no effect: the file cannot be mapped");
+            })
+            .ok()
+    });
+    OpenFile { file, block_device, pages: pages.map(Arc::new) }
+}
