@@ -14,7 +14,7 @@ use scst_reactor::backend::Backend;
 
 use crate::connection::{Connection, Output, Phase};
 use crate::ids::Slot;
-use crate::limits::{REST_AFTER, SEND_HEADER_BYTES, SMALL_RECEIVES};
+use crate::limits::{REST_AFTER, SEND_HEADER_BYTES};
 use crate::target::{Env, IscsiTarget};
 use crate::timers::Timer;
 
@@ -154,7 +154,7 @@ impl IscsiTarget {
         state.shrink();
         session.tasks.shrink();
         connection.output.commands = Vec::new();
-        connection.input.small = SMALL_RECEIVES;
+        connection.input.rest(pool);
         shared.rest.take_back(connection, pool);
     }
 }
