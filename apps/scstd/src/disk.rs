@@ -27,13 +27,13 @@ enum Opened {
 }
 
 impl Disk {
-    /// Opens a device. A backing file that is missing is no error, see [`Disk::poll`].
+    /// Opens a device for so many reactors. A backing file that is missing is no error, see [`Disk::poll`].
     ///
     /// # Errors
     /// Attributes that contradict each other, or do not fit the file.
-    pub fn open(name: &str, device: &Device, globals: &Attributes) -> Result<Self> {
+    pub fn open(name: &str, device: &Device, globals: &Attributes, reactors: u16) -> Result<Self> {
         let opened = match configured(name, device, globals)? {
-            Configured::Vdisk(config) => Opened::Vdisk(Arc::new(Vdisk::open(config)?)),
+            Configured::Vdisk(config) => Opened::Vdisk(Arc::new(Vdisk::open(VdiskConfig { reactors, ..config })?)),
             Configured::Perf(config) => Opened::Perf(Arc::new(PerfDevice::open(config)?)),
         };
         let behind = device.attributes.text_if_known("filename").map_or_else(|| "no file".to_owned(), str::to_owned);
@@ -159,6 +159,7 @@ impl Configured {
         let perf = |kind| Self::Perf(PerfConfig::new(kind, name));
         match handler {
             HandlerKind::VdiskFileio => Self::Vdisk(VdiskConfig::new(Kind::File, name)),
+            HandlerKind::VdiskBlockio => Self::Vdisk(VdiskConfig::new(Kind::Block, name)),
             HandlerKind::VdiskNullio => Self::Vdisk(VdiskConfig::new(Kind::Null, name)),
             HandlerKind::DevDiskPerf => perf(scst_handler_perf::Kind::Disk),
             HandlerKind::DevModiskPerf => perf(scst_handler_perf::Kind::Optical),
@@ -245,7 +246,8 @@ mod tests {
     #[test]
     fn the_defaults_of_the_table_are_those_of_the_handler() {
         for handler in HandlerKind::ALL {
-            let filename = if handler == HandlerKind::VdiskFileio { "filename /x" } else { "" };
+            let has_file = matches!(handler, HandlerKind::VdiskFileio | HandlerKind::VdiskBlockio);
+            let filename = if has_file { "filename /x" } else { "" };
             let text = format!("HANDLER {} {{\nDEVICE d {{\n{filename}\n}}\n}}", handler.name());
             let plain = device(&text).unwrap();
             if let Configured::Perf(config) = &plain {

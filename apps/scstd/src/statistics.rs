@@ -31,12 +31,12 @@ pub struct Snapshot {
     pub more: bool,
     /// Its sessions.
     pub sessions: Vec<SessionStatistics>,
-    /// Its command buffers; in part 0.
-    pub buffers: Option<Box<PoolStatistics>>,
     /// Latencies of sessions that are not measured on their own.
     pub other_sessions: Vec<SizeLatency>,
     /// Latencies by logical unit.
     pub units: Vec<UnitLatency>,
+    /// Its command buffers; in part 0.
+    pub buffers: Option<Box<PoolStatistics>>,
 }
 
 impl Snapshot {
@@ -49,9 +49,9 @@ impl Snapshot {
         Self {
             more: engine.session_slots() > sessions.end || engine.measured_units() > units.end,
             sessions: engine.session_statistics(sessions).collect(),
-            buffers: first.then(|| Box::new(pool.statistics())),
             other_sessions: if first { engine.other_session_latency() } else { Vec::new() },
             units: engine.unit_latency(units).chain(engine.other_unit_latency().filter(|_| first)).collect(),
+            buffers: first.then(|| Box::new(pool.statistics())),
         }
     }
 
@@ -59,9 +59,9 @@ impl Snapshot {
     pub fn append(&mut self, part: Self) {
         self.more = part.more;
         self.sessions.extend(part.sessions);
-        self.buffers = self.buffers.take().or(part.buffers);
         self.other_sessions.extend(part.other_sessions);
         self.units.extend(part.units);
+        self.buffers = self.buffers.take().or(part.buffers);
     }
 }
 
@@ -95,10 +95,10 @@ struct Section {
 /// The report, in order.
 const SECTIONS: &[Section] = &[
     Section { name: "sessions", print: sessions::print },
-    Section { name: "sgv", print: sgv::print },
-    Section { name: "sgv_sizes", print: sgv::print_sizes },
     Section { name: "latency", print: latency::print_sessions },
     Section { name: "histograms", print: latency::print_units },
+    Section { name: "sgv", print: sgv::print },
+    Section { name: "sgv_sizes", print: sgv::print_sizes },
 ];
 
 /// The report as text: `[section]` lines, under each a table with a line of headings.

@@ -1,5 +1,7 @@
 //! The daemon as a process, on loopback, against the test initiator.
 
+#[path = "daemon/blockio.rs"]
+mod blockio;
 mod common;
 mod statistics;
 

@@ -30,6 +30,9 @@ pub enum IoOp<'a> {
     Prefetch { file: FileId, offset: u64, len: u64 },
     /// Deallocates a range, which then reads as zeros; the size stays (punch hole, BLKDISCARD with zeroing).
     Discard { file: FileId, offset: u64, len: u64 },
+    /// Tells the storage that a range is not needed: what it reads as is undefined until it is written again
+    /// (BLKDISCARD).
+    Trim { file: FileId, offset: u64, len: u64 },
     /// Makes a range read as zeros, keeping it allocated (zero range, BLKZEROOUT).
     Zero { file: FileId, offset: u64, len: u64 },
     /// Preallocates a range (fallocate keep size), for ANCHOR.

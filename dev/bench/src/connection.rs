@@ -1,49 +1,31 @@
 //! One connection of the load: keeps its commands outstanding, reads responses, answers R2Ts.
 
-use std::net::TcpStream;
-
 use anyhow::{Context, Result, bail};
 use scst_testkit::initiator::Parameters;
 use scst_testkit::rng::Rng;
 use scst_testkit::{Initiator, LoginConfig, scsi};
 
-use crate::histogram::Histogram;
 use crate::inbox::{Filled, Header, Inbox};
-use crate::load::{LoadOptions, Operation, Order};
-use crate::outbox::Outbox;
+use crate::load::{LoadOptions, Operation};
+use crate::peer::{Link, PAYLOAD, Peer, Picker, READY_BELOW, Ready, Shared, Tags};
 
 const RESERVED: u32 = 0xffff_ffff;
 
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) payload: Vec<u8>,
-    pub(crate) latencies: Histogram,
-    pub(crate) completed: u64,
-}
-
 /// A logged-in connection in full feature phase.
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
-    pub(crate) outbox: Outbox,
-    /// Set while the socket's write readiness is waited for.
-    pub(crate) wants_write: bool,
-    pub(crate) completed: u64,
+    link: Link,
     inbox: Inbox,
     parameters: Parameters,
     template: Header,
     operation: Operation,
-    order: Order,
     length: usize,
     blocks: u32,
-    positions: u64,
-    position: u64,
-    rng: Rng,
+    picker: Picker,
     cmd_sn: u32,
     exp_stat_sn: u32,
     max_cmd_sn: u32,
-    /// When the command of each slot was issued; the slot is the task tag.
-    issued: Vec<u64>,
-    free: Vec<u32>,
+    tags: Tags,
+    ready: Ready,
     /// Data digests by length: all data segments start at the same byte of the payload.
     data_digests: Vec<(usize, [u8; 4])>,
 }
@@ -51,92 +33,80 @@ pub(crate) struct Connection {
 impl Connection {
     /// Logs in and clears unit attentions.
     pub(crate) fn open(options: &LoadOptions, number: u16) -> Result<Self> {
-        let digest = |on: bool| if on { "CRC32C" } else { "None" };
-        let config = LoginConfig::normal("iqn.2026-01.bench:load", &options.target)
-            .with_isid(number)
-            .with_key("HeaderDigest", digest(options.header_digest))
-            .with_key("DataDigest", digest(options.data_digest));
-        let mut initiator = Initiator::connect(options.portal, config).context("login")?;
-        // Measuring a target that is a little off the standard is still useful.
-        initiator.tolerate();
-        initiator.clear_unit_attentions(options.lun)?;
-        let capacity = initiator.capacity(options.lun)?;
+        let lun = options.lun + if options.private_luns { u32::from(number) } else { 0 };
+        let mut initiator = login(options, number)?;
+        initiator.clear_unit_attentions(lun)?;
+        let capacity = initiator.capacity(lun)?;
         let blocks = options.size / capacity.block_size;
-        let used = options.range.map_or(capacity.blocks, |bytes| bytes / u64::from(capacity.block_size));
-        let positions = used.min(capacity.blocks) / u64::from(blocks.max(1));
-        if blocks == 0 || !options.size.is_multiple_of(capacity.block_size) || positions == 0 {
-            bail!("{} bytes do not suit {} blocks of {}", options.size, capacity.blocks, capacity.block_size);
+        if blocks == 0 || !options.size.is_multiple_of(capacity.block_size) {
+            bail!("{} bytes do not suit blocks of {}", options.size, capacity.block_size);
         }
+        let disk = capacity.blocks * u64::from(capacity.block_size);
         let core = initiator.core();
         let (cmd_sn, exp_stat_sn, max_cmd_sn) = (core.cmd_sn(), core.exp_stat_sn().unwrap_or(0), core.window().1);
         let parameters = core.parameters().clone();
         let stream = initiator.stream().try_clone()?;
-        stream.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
-        let mut rng = Rng::new(u64::from(number) + 1);
-        Ok(Self {
-            stream,
-            outbox: Outbox::default(),
-            wants_write: false,
-            completed: 0,
+        stream.set_nonblocking(true)?;
+        let mut connection = Self {
+            link: Link::new(stream),
             inbox: Inbox::new(parameters.digests.header, parameters.digests.data, true),
-            template: template(options, blocks),
+            template: template(options, lun, blocks),
             operation: options.operation,
-            order: options.order,
             length: options.size as usize,
             blocks,
-            positions,
-            position: rng.below(positions),
-            rng,
+            picker: Picker::new(options, disk, Rng::new(u64::from(number) + 1))?,
             cmd_sn,
             exp_stat_sn,
             max_cmd_sn,
-            issued: vec![0; options.depth],
-            free: (0..options.depth as u32).rev().collect(),
+            tags: Tags::new(options.depth),
+            ready: Ready::default(),
             data_digests: Vec::new(),
             parameters,
-        })
-    }
-
-    /// Commands in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.issued.len() - self.free.len()
-    }
-
-    /// Issues commands until the depth is reached.
-    pub(crate) fn issue(&mut self, now: u64, shared: &Shared) {
-        while self.max_cmd_sn.wrapping_sub(self.cmd_sn) < 1 << 31 {
-            let Some(slot) = self.free.pop() else { return };
-            self.issued[slot as usize] = now;
-            self.position = match self.order {
-                Order::Random => self.rng.below(self.positions),
-                Order::Sequential => (self.position + 1) % self.positions,
-            };
-            let lba = self.position * u64::from(self.blocks);
-            let mut header = self.template;
-            header[16..20].copy_from_slice(&slot.to_be_bytes());
-            header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
-            header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
-            header[34..42].copy_from_slice(&lba.to_be_bytes());
-            self.cmd_sn = self.cmd_sn.wrapping_add(1);
-            match self.operation {
-                Operation::Read => self.put(header, 0, &shared.payload),
-                Operation::Write => self.issue_write(header, slot, &shared.payload),
-            }
+        };
+        let (immediate, unsolicited) = connection.first_burst();
+        if options.operation == Operation::Write && unsolicited == 0 && (1..READY_BELOW).contains(&immediate) {
+            connection.ready = Ready::new(connection.front(), immediate, connection.back());
         }
+        Ok(connection)
     }
 
-    fn issue_write(&mut self, mut header: Header, slot: u32, payload: &[u8]) {
+    /// Bytes of a PDU before and after its data.
+    fn front(&self) -> usize {
+        if self.parameters.digests.header { 52 } else { 48 }
+    }
+
+    fn back(&self) -> usize {
+        if self.parameters.digests.data { 4 } else { 0 }
+    }
+
+    /// Bytes of a WRITE's immediate data, and of its unsolicited Data-Out PDUs.
+    fn first_burst(&self) -> (usize, usize) {
         let segment = self.parameters.max_xmit_data_segment_length as usize;
         let first_burst = self.length.min(self.parameters.first_burst_length as usize);
         let immediate = if self.parameters.immediate_data { first_burst.min(segment) } else { 0 };
-        let unsolicited = if self.parameters.initial_r2t { 0 } else { first_burst - immediate };
+        (immediate, if self.parameters.initial_r2t { 0 } else { first_burst - immediate })
+    }
+
+    fn issue_ready(&mut self, mut header: Header, tag: usize, memory: &mut [u8]) {
+        header[5..8].copy_from_slice(&(self.ready.data_length() as u32).to_be_bytes()[1..]);
+        let (start, pdu) = self.ready.pdu(tag, memory);
+        pdu[..48].copy_from_slice(&header);
+        if self.parameters.digests.header {
+            pdu[48..52].copy_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        }
+        let length = pdu.len();
+        self.link.outbox.payload(start, length);
+    }
+
+    fn issue_write(&mut self, mut header: Header, tag: u32, payload: &[u8]) {
+        let (immediate, unsolicited) = self.first_burst();
         if unsolicited > 0 {
             // F clear: unsolicited Data-Out PDUs follow (RFC 7143 11.3.1).
             header[1] &= 0x7f;
         }
         self.put(header, immediate, payload);
         if unsolicited > 0 {
-            self.data_out(slot, RESERVED, immediate as u32, unsolicited, payload);
+            self.data_out(tag, RESERVED, immediate as u32, unsolicited, payload);
         }
     }
 
@@ -165,14 +135,14 @@ impl Connection {
 
     fn put(&mut self, mut header: Header, data: usize, payload: &[u8]) {
         header[5..8].copy_from_slice(&(data as u32).to_be_bytes()[1..]);
-        self.outbox.header(&header);
+        self.link.outbox.header(&header);
         if self.parameters.digests.header {
-            self.outbox.header(&crc32c::crc32c(&header).to_le_bytes());
+            self.link.outbox.header(&crc32c::crc32c(&header).to_le_bytes());
         }
-        self.outbox.payload(0, data);
+        self.link.outbox.payload(PAYLOAD, data);
         if self.parameters.digests.data && data > 0 {
             let digest = self.data_digest(data, payload);
-            self.outbox.header(&digest);
+            self.link.outbox.header(&digest);
         }
     }
 
@@ -183,32 +153,6 @@ impl Connection {
         let digest = crc32c::crc32c(&payload[..length]).to_le_bytes();
         self.data_digests.push((length, digest));
         digest
-    }
-
-    /// Receives once and handles all responses. `wait` blocks for the first byte.
-    pub(crate) fn receive(&mut self, wait: bool, now: impl Fn() -> u64, shared: &mut Shared) -> Result<()> {
-        let mut wait = wait;
-        loop {
-            match self.inbox.fill(&self.stream, wait)? {
-                Filled::Some => {}
-                Filled::Nothing => return Ok(()),
-                Filled::Closed => bail!("the target closed a connection"),
-            }
-            wait = false;
-            let full = self.inbox.is_full();
-            let time = now();
-            while let Some(header) = self.inbox.next_header() {
-                self.response(&header, time, shared)?;
-            }
-            if !full {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Blocking in `recv` saves the wait in epoll when there is only this connection.
-    pub(crate) fn may_block(&self) -> bool {
-        self.outbox.is_empty()
     }
 
     fn response(&mut self, header: &Header, now: u64, shared: &mut Shared) -> Result<()> {
@@ -229,17 +173,15 @@ impl Connection {
             self.exp_stat_sn = word(24).wrapping_add(1);
         }
         match code {
-            0x31 => self.data_out(tag, word(20), word(40), word(44) as usize, &shared.payload),
+            0x31 => self.data_out(tag, word(20), word(40), word(44) as usize, shared.memory.bytes()),
             0x20 => self.answer_ping(header, tag),
             _ if has_status => {
                 if header[3] != 0 || (code == 0x21 && header[2] != 0) {
                     bail!("a command ended with response {} status {:#04x}", header[2], header[3]);
                 }
-                let issued = self.issued.get(tag as usize).context("unknown task tag")?;
-                shared.latencies.record(now.saturating_sub(*issued));
-                shared.completed += 1;
-                self.completed += 1;
-                self.free.push(tag);
+                let issued = self.tags.end(tag)?;
+                self.link.completed += 1;
+                shared.count(now, issued);
             }
             _ => {}
         }
@@ -261,8 +203,74 @@ impl Connection {
     }
 }
 
+/// Logs in.
+pub(crate) fn login(options: &LoadOptions, number: u16) -> Result<Initiator> {
+    let digest = |on: bool| if on { "CRC32C" } else { "None" };
+    let config = LoginConfig::normal("iqn.2026-01.bench:load", &options.target)
+        .with_isid(number)
+        .with_key("HeaderDigest", digest(options.header_digest))
+        .with_key("DataDigest", digest(options.data_digest));
+    let mut initiator = Initiator::connect(options.portal, config).context("login")?;
+    // Measuring a target that is a little off the standard is still useful.
+    initiator.tolerate();
+    Ok(initiator)
+}
+
+impl Peer for Connection {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    fn ready(&mut self) -> &mut Ready {
+        &mut self.ready
+    }
+
+    fn issue(&mut self, now: u64, shared: &mut Shared) {
+        while self.max_cmd_sn.wrapping_sub(self.cmd_sn) < 1 << 31
+            && let Some(tag) = self.tags.next(now)
+        {
+            let lba = self.picker.next() * u64::from(self.blocks);
+            let mut header = self.template;
+            header[16..20].copy_from_slice(&(tag as u32).to_be_bytes());
+            header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+            header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+            header[34..42].copy_from_slice(&lba.to_be_bytes());
+            self.cmd_sn = self.cmd_sn.wrapping_add(1);
+            match self.operation {
+                Operation::Read => self.put(header, 0, &[]),
+                Operation::Write if self.ready.is_some() => self.issue_ready(header, tag, shared.memory.bytes_mut()),
+                Operation::Write => self.issue_write(header, tag as u32, shared.memory.bytes()),
+            }
+        }
+    }
+
+    fn receive(&mut self, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
+        let mut time = None;
+        loop {
+            match self.inbox.fill(&self.link.stream)? {
+                Filled::Some => {}
+                Filled::Nothing => return Ok(time),
+                Filled::Closed => bail!("the target closed a connection"),
+            }
+            let full = self.inbox.is_full();
+            let now = clock();
+            time = Some(now);
+            while let Some(header) = self.inbox.next_header() {
+                self.response(&header, now, shared)?;
+            }
+            if !full {
+                return Ok(time);
+            }
+        }
+    }
+}
+
 /// A SCSI Command PDU with READ (16) or WRITE (16); tag, sequence numbers and LBA are filled in later.
-fn template(options: &LoadOptions, blocks: u32) -> Header {
+fn template(options: &LoadOptions, lun: u32, blocks: u32) -> Header {
     let mut header = [0; 48];
     let (flags, opcode) = match options.operation {
         Operation::Read => (0xc1, 0x88),
@@ -270,7 +278,7 @@ fn template(options: &LoadOptions, blocks: u32) -> Header {
     };
     header[0] = 0x01;
     header[1] = flags;
-    header[8..16].copy_from_slice(&scsi::lun(options.lun));
+    header[8..16].copy_from_slice(&scsi::lun(lun));
     header[20..24].copy_from_slice(&options.size.to_be_bytes());
     header[32] = opcode;
     header[42..46].copy_from_slice(&blocks.to_be_bytes());

@@ -13,6 +13,9 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
+    /// How many quantiles a report has: p50, p90, p99, p99.9, max.
+    pub(crate) const QUANTILES: usize = 5;
+
     pub(crate) fn new() -> Self {
         Self { buckets: vec![0; ((64 - FINE_BITS + 1) * FINE) as usize], count: 0, max: 0 }
     }

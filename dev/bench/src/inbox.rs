@@ -35,6 +35,12 @@ pub(crate) struct Inbox {
     header_digest: usize,
     data_digest: usize,
     discard: bool,
+    /// Digests are computed over all that passes, and compared.
+    check: bool,
+    /// CRC32C of the data segment as far as it has passed, and its digest, which comes last.
+    crc: u32,
+    digest: u32,
+    corrupt: bool,
 }
 
 impl Inbox {
@@ -49,14 +55,30 @@ impl Inbox {
             header_digest: digest(header_digest),
             data_digest: digest(data_digest),
             discard,
+            check: false,
+            crc: 0,
+            digest: 0,
+            corrupt: false,
         }
     }
 
+    /// From the next PDU on there are digests (RFC 7143 6.2), and they are checked. The last one is whole.
+    pub(crate) fn check_digests(&mut self, header: bool, data: bool) {
+        self.drop_skipped();
+        let digest = |on: bool| if on { 4 } else { 0 };
+        (self.header_digest, self.data_digest, self.check) = (digest(header), digest(data), header || data);
+    }
+
+    /// A digest was wrong.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.corrupt
+    }
+
     /// Receives once.
-    pub(crate) fn fill(&mut self, socket: &impl AsRawFd, wait: bool) -> io::Result<Filled> {
+    pub(crate) fn fill(&mut self, socket: &impl AsRawFd) -> io::Result<Filled> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.discard && self.skip >= DISCARD_FROM && !wait {
+            if self.discard && self.skip >= DISCARD_FROM {
                 return self.discard_some(socket);
             }
         } else if self.end == self.buffer.len() {
@@ -64,7 +86,7 @@ impl Inbox {
             self.end -= self.start;
             self.start = 0;
         }
-        match sys::recv(socket, &mut self.buffer[self.end..], wait) {
+        match sys::recv(socket, &mut self.buffer[self.end..]) {
             Ok(0) => Ok(Filled::Closed),
             Ok(count) => {
                 self.end += count;
@@ -96,6 +118,19 @@ impl Inbox {
         Some(header)
     }
 
+    /// The next header of `N` bytes, as soon as it is whole; so many bytes behind it are skipped.
+    pub(crate) fn next_fixed<const N: usize>(&mut self, skip: usize) -> Option<[u8; N]> {
+        self.drop_skipped();
+        if self.skip > 0 {
+            return None;
+        }
+        let header = *self.buffer[self.start..self.end].first_chunk()?;
+        self.start += N;
+        self.skip = skip;
+        self.drop_skipped();
+        Some(header)
+    }
+
     /// The next PDU as soon as its data segment is whole.
     pub(crate) fn next_pdu(&mut self) -> Option<(Header, &[u8])> {
         let (header, data) = self.cut(true)?;
@@ -123,6 +158,10 @@ impl Inbox {
         if bytes.len() < front || (whole && bytes.len() < front + back) {
             return None;
         }
+        if self.check && self.header_digest > 0 {
+            let (covered, digest) = bytes[..front].split_at(front - 4);
+            self.corrupt |= crc32c::crc32c(covered).to_le_bytes() != digest;
+        }
         let at = self.start + front;
         self.start = at;
         self.skip = back;
@@ -134,8 +173,25 @@ impl Inbox {
 
     fn drop_skipped(&mut self) {
         let dropped = self.skip.min(self.end - self.start);
+        if self.check && self.data_digest > 0 && dropped > 0 {
+            self.check_data(dropped);
+        }
         self.start += dropped;
         self.skip -= dropped;
+    }
+
+    /// So many bytes of the data segment (with padding) and its digest pass.
+    fn check_data(&mut self, passing: usize) {
+        let bytes = &self.buffer[self.start..self.start + passing];
+        let (data, digest) = bytes.split_at(passing.min(self.skip.saturating_sub(self.data_digest)));
+        self.crc = crc32c::crc32c_append(self.crc, data);
+        for byte in digest {
+            self.digest = self.digest >> 8 | u32::from(*byte) << 24;
+        }
+        if passing == self.skip {
+            self.corrupt |= self.crc != self.digest;
+            self.crc = 0;
+        }
     }
 }
 
@@ -168,7 +224,7 @@ mod tests {
             let mut found = Vec::new();
             for piece in bytes.chunks(fragment) {
                 theirs.write_all(piece).unwrap();
-                while inbox.fill(&ours, false).unwrap() == Filled::Some {
+                while inbox.fill(&ours).unwrap() == Filled::Some {
                     while let Some(header) = inbox.next_header() {
                         found.push(u32::from_be_bytes(header[16..20].try_into().unwrap()));
                     }
@@ -176,5 +232,45 @@ mod tests {
             }
             assert_eq!(found, (0..50).collect::<Vec<_>>(), "fragments of {fragment}");
         }
+    }
+
+    #[test]
+    fn a_wrong_digest_is_found_wherever_the_bit_is() {
+        let digests = Digests { header: true, data: true };
+        let mut bytes = Vec::new();
+        Pdu::new(0x01).with_data(vec![0x5a; 302]).encode(digests, &mut bytes);
+        let corrupt = |bytes: &[u8], fragment: usize| {
+            let (mut theirs, ours) = UnixStream::pair().unwrap();
+            let mut inbox = Inbox::new(false, false, false);
+            inbox.check_digests(true, true);
+            for piece in bytes.chunks(fragment) {
+                theirs.write_all(piece).unwrap();
+                assert_eq!(inbox.fill(&ours).unwrap(), Filled::Some);
+                while inbox.next_header().is_some() {}
+            }
+            assert!(!inbox.is_skipping());
+            inbox.is_corrupt()
+        };
+        for fragment in [1, 5, 1000] {
+            assert!(!corrupt(&bytes, fragment));
+            // An opcode, a header digest, data, padding, a data digest.
+            for at in [0, 50, 60, 52 + 303, bytes.len() - 1] {
+                let mut bad = bytes.clone();
+                bad[at] ^= 0x10;
+                assert!(corrupt(&bad, fragment), "bit at {at}, fragments of {fragment}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_of_a_fixed_length() {
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        theirs.write_all(b"AAxxxBBxxxCC").unwrap();
+        let mut inbox = Inbox::new(false, false, false);
+        assert_eq!(inbox.fill(&ours).unwrap(), Filled::Some);
+        assert_eq!(inbox.next_fixed::<2>(3), Some(*b"AA"));
+        assert_eq!(inbox.next_fixed::<2>(3), Some(*b"BB"));
+        assert_eq!(inbox.next_fixed::<2>(3), Some(*b"CC"));
+        assert_eq!(inbox.next_fixed::<2>(3), None);
     }
 }

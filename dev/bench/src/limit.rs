@@ -10,10 +10,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use scst_testkit::pdu::Digests;
 use scst_testkit::text::{self, Keys};
 
 use crate::inbox::{Filled, Header, Inbox};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Payload};
 use crate::sys::{Epoll, Events, Interest};
 
 /// Options of `limit`.
@@ -76,6 +77,7 @@ struct Client {
     /// A PDU whose data segment is not all there yet.
     deferred: Option<Header>,
     full_feature: bool,
+    digests: Digests,
     closing: bool,
     size: u64,
     stat_sn: u32,
@@ -109,6 +111,7 @@ impl Client {
             wants_write: false,
             deferred: None,
             full_feature: false,
+            digests: Digests::default(),
             closing: false,
             size,
             stat_sn: 1,
@@ -121,7 +124,7 @@ impl Client {
     /// Takes all that the socket has, answers all of it, sends once. False when the connection is over.
     fn turn(&mut self, payload: &[u8]) -> io::Result<bool> {
         loop {
-            match self.inbox.fill(&self.stream, false)? {
+            match self.inbox.fill(&self.stream)? {
                 Filled::Some => {}
                 Filled::Nothing => break,
                 Filled::Closed => return Ok(false),
@@ -131,13 +134,16 @@ impl Client {
                 return Ok(false);
             }
             if self.full_feature {
-                self.answer_all();
+                self.answer_all(payload);
+                if self.inbox.is_corrupt() {
+                    return Ok(false);
+                }
             }
             if !full {
                 break;
             }
         }
-        self.outbox.send(&self.stream, payload)?;
+        self.outbox.send(&self.stream, Payload::Bytes(payload))?;
         Ok(!(self.closing && self.outbox.is_empty()))
     }
 
@@ -150,7 +156,7 @@ impl Client {
         Ok(())
     }
 
-    fn answer_all(&mut self) {
+    fn answer_all(&mut self, payload: &[u8]) {
         loop {
             let header = match self.deferred.take() {
                 Some(header) => header,
@@ -163,17 +169,17 @@ impl Client {
                 self.deferred = Some(header);
                 return;
             }
-            self.request(&header);
+            self.request(&header, payload);
         }
     }
 
-    fn request(&mut self, header: &Header) {
+    fn request(&mut self, header: &Header, payload: &[u8]) {
         let opcode = header[0] & 0x3f;
         if header[0] & 0x40 == 0 && opcode != 0x05 {
             self.exp_cmd_sn = word(header, 24).wrapping_add(1);
         }
         match opcode {
-            0x01 => self.command(header),
+            0x01 => self.command(header, payload),
             0x05 => self.data_out(header),
             0x06 => {
                 self.closing = true;
@@ -186,10 +192,10 @@ impl Client {
         }
     }
 
-    fn command(&mut self, header: &Header) {
+    fn command(&mut self, header: &Header, payload: &[u8]) {
         let expected = word(header, 20);
         match header[32] {
-            0x28 | 0x88 | 0xa8 => self.read(header, expected),
+            0x28 | 0x88 | 0xa8 => self.read(header, expected, payload),
             0x2a | 0x8a | 0xaa => self.write(header, expected),
             0x12 => {
                 let mut data = vec![0, 0, 6, 2, 31, 0, 0, 2];
@@ -207,7 +213,7 @@ impl Client {
     }
 
     /// Fixed data, status in the last Data-In PDU.
-    fn read(&mut self, header: &Header, expected: u32) {
+    fn read(&mut self, header: &Header, expected: u32, payload: &[u8]) {
         let mut offset = 0;
         let mut data_sn = 0_u32;
         while offset < expected {
@@ -219,8 +225,11 @@ impl Client {
             answer[20..24].fill(0xff);
             answer[36..40].copy_from_slice(&data_sn.to_be_bytes());
             answer[40..44].copy_from_slice(&offset.to_be_bytes());
-            self.outbox.header(&answer);
+            self.put(&answer);
             self.outbox.payload(0, piece as usize);
+            if self.digests.data {
+                self.outbox.header(&crc32c::crc32c(&payload[..piece as usize]).to_le_bytes());
+            }
             offset += piece;
             data_sn += 1;
         }
@@ -235,10 +244,22 @@ impl Client {
         answer[5..8].copy_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
         answer[20..24].fill(0xff);
         answer[44..48].copy_from_slice(&residual.to_be_bytes());
-        self.outbox.header(&answer);
-        self.outbox.header(data);
-        self.outbox.header(&[0; 3][..data.len().next_multiple_of(4) - data.len()]);
+        self.put(&answer);
+        let mut data = data.to_vec();
+        data.resize(data.len().next_multiple_of(4), 0);
+        self.outbox.header(&data);
+        if self.digests.data && !data.is_empty() {
+            self.outbox.header(&crc32c::crc32c(&data).to_le_bytes());
+        }
         self.stat_sn = self.stat_sn.wrapping_add(1);
+    }
+
+    /// Sends a header, with its digest if there shall be one.
+    fn put(&mut self, header: &Header) {
+        self.outbox.header(header);
+        if self.digests.header {
+            self.outbox.header(&crc32c::crc32c(header).to_le_bytes());
+        }
     }
 
     fn write(&mut self, header: &Header, expected: u32) {
@@ -279,14 +300,14 @@ impl Client {
         answer[36..40].copy_from_slice(&(offset / MAX_BURST).to_be_bytes());
         answer[40..44].copy_from_slice(&offset.to_be_bytes());
         answer[44..48].copy_from_slice(&length.to_be_bytes());
-        self.outbox.header(&answer);
+        self.put(&answer);
     }
 
     /// An answer without data that takes a StatSN.
     fn respond(&mut self, opcode: u8, header: &Header, change: impl FnOnce(&mut Header)) {
         let mut answer = self.answer(opcode, header);
         change(&mut answer);
-        self.outbox.header(&answer);
+        self.put(&answer);
         self.stat_sn = self.stat_sn.wrapping_add(1);
     }
 
@@ -313,13 +334,22 @@ impl Client {
                 self.initiator_segment = length;
             }
             self.exp_cmd_sn = word(&header, 24);
-            let text = text::encode(&answers(&keys));
+            let answers = answers(&keys);
+            for (key, value) in &answers {
+                match key.as_str() {
+                    "HeaderDigest" => self.digests.header = value == "CRC32C",
+                    "DataDigest" => self.digests.data = value == "CRC32C",
+                    _ => {}
+                }
+            }
+            let text = text::encode(&answers);
             let mut answer = self.answer(0x23, &header);
             answer[1] = header[1] & 0x8f;
             answer[5..8].copy_from_slice(&(text.len() as u32).to_be_bytes()[1..]);
             answer[8..16].copy_from_slice(&header[8..16]);
             if header[1] & 0x83 == 0x83 {
                 self.full_feature = true;
+                self.inbox.check_digests(self.digests.header, self.digests.data);
                 answer[14..16].copy_from_slice(&1_u16.to_be_bytes());
             }
             self.outbox.header(&answer);
@@ -341,7 +371,8 @@ fn answers(keys: &Keys) -> Keys {
         let smaller = |limit: u32| value.parse::<u32>().map_or(limit, |offered| offered.min(limit)).to_string();
         let answer = match key.as_str() {
             "InitiatorName" | "TargetName" | "SessionType" | "InitiatorAlias" => continue,
-            "HeaderDigest" | "DataDigest" | "AuthMethod" => "None".to_owned(),
+            "HeaderDigest" | "DataDigest" => value.split(',').next().unwrap_or("None").to_owned(),
+            "AuthMethod" => "None".to_owned(),
             "MaxRecvDataSegmentLength" => MAX_BURST.to_string(),
             "MaxBurstLength" => smaller(MAX_BURST),
             "FirstBurstLength" => smaller(FIRST_BURST),
@@ -355,7 +386,7 @@ fn answers(keys: &Keys) -> Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{self, LoadOptions, Operation, Order};
+    use crate::load::{self, LoadOptions, Operation, Order, Protocol};
     use scst_testkit::{Initiator, LoginConfig, free_portal};
 
     /// The responder and the load against each other, every path of data: immediate, unsolicited, solicited, split.
@@ -374,11 +405,14 @@ mod tests {
         assert_eq!(initiator.ping(b"").unwrap(), b"");
         assert_eq!(initiator.logout_and_wait().unwrap(), 0);
 
-        for (operation, size, depth, connections) in [
-            (Operation::Read, 4096, 32, 1),
-            (Operation::Write, 4096, 32, 3),
-            (Operation::Read, 1 << 20, 4, 2),
-            (Operation::Write, 1 << 20, 4, 1),
+        for (operation, size, depth, connections, block, digests) in [
+            (Operation::Read, 4096, 32, 1, false, false),
+            (Operation::Write, 4096, 32, 3, false, false),
+            (Operation::Write, 4096, 32, 16, false, true),
+            (Operation::Write, 4096, 32, 3, true, false),
+            (Operation::Read, 1 << 20, 4, 2, true, true),
+            (Operation::Write, 1 << 20, 4, 1, true, true),
+            (Operation::Write, 1 << 20, 4, 1, false, false),
         ] {
             let report = load::run(&LoadOptions {
                 portal,
@@ -389,12 +423,17 @@ mod tests {
                 size,
                 depth,
                 connections,
-                seconds: 0.05,
-                warmup: 0.01,
+                protocol: Protocol::Iscsi,
+                private_luns: false,
+                commands: Some(1000),
+                seconds: 0.0,
+                warmup: 0.0,
                 range: None,
-                header_digest: false,
-                data_digest: false,
+                header_digest: digests,
+                data_digest: digests,
                 pid: Some(std::process::id()),
+                block,
+                cores: None,
                 machine: false,
             })
             .unwrap();

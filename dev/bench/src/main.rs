@@ -4,16 +4,21 @@
 //! * `limit`: a minimal responder, login and then fixed answers: what loopback TCP and batching allow.
 //! * `compare`: `scstd`, Debian's `tgt` and the responder in turn, each pinned to a core of its own, as a table.
 //!
-//! The load is one epoll loop with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
+//! The load is one loop that never sleeps, with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
 //! statuses, not data (the verifying initiator is in `dev/testkit`).
 
+mod ceiling;
 mod compare;
 mod connection;
 mod histogram;
+mod idle;
 mod inbox;
 mod limit;
 mod load;
+mod machine;
+mod nbd;
 mod outbox;
+mod peer;
 mod proc_cpu;
 mod sys;
 
@@ -33,6 +38,10 @@ enum Subcommands {
     Load(load::LoadOptions),
     /// Runs a minimal responder, the reference limit.
     Limit(limit::LimitOptions),
+    /// Reads or writes a file directly, again and again: what a page-cached block costs.
+    Inline(ceiling::InlineOptions),
+    /// Logs in and does nothing: what idle sessions cost a running target.
+    Idle(idle::IdleOptions),
     /// Measures scstd, tgt and the minimal responder in turn, and prints a table.
     Compare(compare::CompareOptions),
 }
@@ -49,6 +58,14 @@ fn main() -> Result<()> {
             Ok(())
         }
         Subcommands::Limit(options) => limit::run(&options),
+        Subcommands::Inline(options) => {
+            println!("{}", ceiling::run(&options)?.to_line());
+            Ok(())
+        }
+        Subcommands::Idle(options) => {
+            println!("{}", idle::run(&options)?.to_line());
+            Ok(())
+        }
         Subcommands::Compare(options) => compare::run(&options),
     }
 }

@@ -1,32 +1,31 @@
 //! CPU time of a process, all threads, user and system.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::sys;
 
-/// utime + stime of `/proc/PID/stat`; the kernel scales the sum to the exact run time, in ticks.
-pub(crate) fn cpu_time(pid: &str) -> Result<Duration> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let ticks = parse(&stat).with_context(|| format!("{path}: {stat:?}"))?;
-    Ok(Duration::from_nanos(ticks * 1_000_000_000 / sys::clock_ticks()))
-}
+/// proc_pid_pid_max(5). The clock of a process has a number that is made of its id: a greater one names another clock.
+const PID_LIMIT: u32 = 1 << 22;
 
-/// Fields 14 and 15; the second field may hold blanks and brackets.
-fn parse(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+/// Exact to the nanosecond, also for a thread that runs at this moment (`/proc/PID/stat` and `schedstat` are only as new
+/// as the last tick).
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    ensure!(pid <= PID_LIMIT, "there is no process {pid}");
+    sys::process_cpu_time(pid as i32).with_context(|| format!("the CPU time of process {pid}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_name_of_the_process_may_hold_anything() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 17 25 0 0 20 0 1 0 12345 1000 10";
-        assert_eq!(super::parse(stat), Some(42));
+    fn work_takes_time_and_a_process_that_is_not_there_has_none() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let mut rng = scst_testkit::rng::Rng::new(1);
+        let sum = (0..100_000).fold(0, |sum: u64, _| sum.wrapping_add(rng.below(100)));
+        assert!(sum > 0 && cpu_time(std::process::id()).unwrap() > before);
+        assert!(cpu_time(PID_LIMIT + 1).is_err());
     }
 }

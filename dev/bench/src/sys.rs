@@ -1,4 +1,4 @@
-//! The few system calls that std does not have: epoll, and receive and send with flags.
+//! The few system calls that std does not have: epoll, receive and send with flags, sending without a copy, CPU clocks.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
@@ -83,9 +83,9 @@ impl Epoll {
     }
 }
 
-/// Receives; with `wait` it blocks (if the socket does), otherwise "nothing there" is `WouldBlock`.
-pub(crate) fn recv(socket: &impl AsRawFd, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
-    let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+/// Receives without blocking; "nothing there" is `WouldBlock`.
+pub(crate) fn recv(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT;
     // SAFETY: pointer and length are those of a live slice that is ours alone.
     check(unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) })
 }
@@ -97,8 +97,9 @@ pub(crate) fn recv_discard(socket: &impl AsRawFd, length: usize) -> io::Result<u
     check(unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), length, flags) })
 }
 
-/// Sends without blocking.
-pub(crate) fn send(socket: &impl AsRawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+/// Sends without blocking; `more` says that another call follows at once.
+pub(crate) fn send(socket: &impl AsRawFd, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
     let message = libc::msghdr {
         msg_name: std::ptr::null_mut(),
         msg_namelen: 0,
@@ -110,14 +111,114 @@ pub(crate) fn send(socket: &impl AsRawFd, parts: &[IoSlice<'_>]) -> io::Result<u
         msg_flags: 0,
     };
     // SAFETY: the header and all slices live over the call.
-    check(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+    check(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) })
 }
 
-/// Clock ticks per second of `/proc/PID/stat`.
-pub(crate) fn clock_ticks() -> u64 {
-    // SAFETY: no pointers.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u64::try_from(ticks).unwrap_or(100)
+/// Memory that a socket can send from without a copy: the pages themselves travel, so what was sent must stay as it is
+/// until the peer has shown that it has read it.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    file: OwnedFd,
+    start: std::ptr::NonNull<u8>,
+    length: usize,
+}
+
+impl Memory {
+    /// `length` bytes, zero.
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        // SAFETY: the name is a string with a final zero; the result is checked.
+        let fd = check(unsafe { libc::memfd_create(c"scst-bench".as_ptr(), libc::MFD_CLOEXEC) } as isize)? as i32;
+        // SAFETY: the descriptor is fresh and owned by nobody else.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        let length = length.max(1);
+        // SAFETY: no pointers.
+        check(unsafe { libc::ftruncate(fd, length as i64) } as isize)?;
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        // SAFETY: a new mapping at a place that the kernel chooses; the result is checked.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = std::ptr::NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { file, start, length })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has `length` bytes and lives as long as `self`; nobody else maps the file.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed exclusively. The kernel only reads.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+
+    /// Sends a range; it does not block if the socket is non-blocking.
+    pub(crate) fn send(&self, socket: &impl AsRawFd, start: usize, length: usize) -> io::Result<usize> {
+        let mut offset = start as i64;
+        // SAFETY: `offset` lives over the call.
+        check(unsafe { libc::sendfile(socket.as_raw_fd(), self.file.as_raw_fd(), &mut offset, length) })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+/// CPU time of a process in nanoseconds, all its threads, user and system, those that have ended too. The kernel
+/// brings the clock up to date when it is read (clock_getcpuclockid(3)).
+pub(crate) fn process_cpu_time(pid: i32) -> io::Result<std::time::Duration> {
+    let mut clock = 0;
+    // SAFETY: `clock` lives over the call.
+    match unsafe { libc::clock_getcpuclockid(pid, &mut clock) } {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives over the call.
+    check(unsafe { libc::clock_gettime(clock, &mut time) } as isize)?;
+    Ok(std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// CPU time of all children that have ended and been waited for, with all their threads, those of the kernel's own
+/// workers that belong to them included (getrusage(2)).
+pub(crate) fn children_cpu_time() -> io::Result<std::time::Duration> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` lives over the call.
+    check(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) } as isize)?;
+    let time = |one: libc::timeval| std::time::Duration::new(one.tv_sec as u64, one.tv_usec as u32 * 1000);
+    Ok(time(usage.ru_utime) + time(usage.ru_stime))
+}
+
+/// Lets the calling thread run on one core only.
+pub(crate) fn pin(core: usize) -> io::Result<()> {
+    // SAFETY: a set of all zeroes is a valid, empty one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the core's number lies in the set, as was checked.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set lives over the call, and its size is given.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } as isize).map(drop)
+}
+
+/// Raises the limit of open files as far as allowed, for this process and those that it starts.
+pub(crate) fn many_files(wanted: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives over the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } as isize)?;
+    if limit.rlim_cur >= wanted {
+        return Ok(());
+    }
+    limit.rlim_cur = wanted;
+    limit.rlim_max = limit.rlim_max.max(wanted);
+    // SAFETY: as above; the kernel only reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } as isize).map(drop)
 }
 
 fn check(result: isize) -> io::Result<usize> {

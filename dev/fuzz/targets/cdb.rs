@@ -207,7 +207,7 @@ impl IoQueue for Io {
                 fits(sg, sg_offset, len);
                 (Op::Write { offset, len }, *sg, sg_offset)
             }
-            IoOp::Discard { offset, len, .. } | IoOp::Zero { offset, len, .. } => {
+            IoOp::Discard { offset, len, .. } | IoOp::Trim { offset, len, .. } | IoOp::Zero { offset, len, .. } => {
                 within(offset, len);
                 (Op::Clear { offset, len }, SgList::default(), 0)
             }

@@ -6,7 +6,7 @@
 //! * [`initiator::Core`]: sans-IO; [`initiator::Initiator`]: the same around a blocking socket. Both check all that
 //!   the target sends.
 //! * [`scsi`]: CDB builders, parameter lists, sense. [`pdu`], [`text`], [`chap`]: the wire.
-//! * [`allocations`]: counts them; the only unsafe code here.
+//! * [`allocations`]: counts them. [`loop_device`]: block devices. The only unsafe code here.
 //! * [`process`]: starts, stops and kills a target process and waits for its portal.
 //! * [`hostile`]: connections that misbehave in every way, and what a target made of them.
 //! * [`verify`]: a disk's history; finds lost, stale and torn writes, also across a crash.
@@ -18,6 +18,7 @@ pub mod allocations;
 pub mod chap;
 pub mod hostile;
 pub mod initiator;
+pub mod loop_device;
 pub mod pdu;
 pub mod process;
 pub mod rng;
@@ -26,4 +27,5 @@ pub mod text;
 pub mod verify;
 
 pub use initiator::{Command, Error, Initiator, LoginConfig, Outcome};
+pub use loop_device::LoopDevice;
 pub use process::{Scstd, ScstdOptions, free_portal};

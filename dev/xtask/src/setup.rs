@@ -31,7 +31,12 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// For the comparison only: its daemon would listen on the iSCSI port.
-const BENCH_PACKAGES: &[(&str, &str)] = &[("tgt", "the target to compare with")];
+const BENCH_PACKAGES: &[(&str, &str)] = &[
+    ("mount", "losetup, for a block device"),
+    ("nbdkit", "an NBD server to compare with"),
+    ("tgt", "the target to compare with"),
+    ("util-linux", "taskset"),
+];
 
 /// Installs what is missing.
 pub(crate) fn run(bench: bool) -> Result<Tally> {

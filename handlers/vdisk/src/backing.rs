@@ -1,4 +1,4 @@
-//! Opening what is behind a FILEIO disk, and what the system says of it.
+//! Opening what is behind a disk, and what the system says of it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -6,23 +6,22 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{ConfigError, VdiskConfig};
+use scst_reactor::storage::{self, DirectAlignment, DirectSupport};
+use tracing::warn;
+
+use crate::config::{ConfigError, Kind, MAX_BLOCK_SIZE, VdiskConfig};
+use crate::direct::Alignment;
+use crate::queue::{self, Facts};
+use crate::shared::OpenFile;
+
+/// The alignment of arenas of buffers: no more can be promised of memory.
+const PAGE: u32 = 4096;
 
 /// An open file or block device.
 #[derive(Clone, Debug)]
 pub(crate) struct Backing {
-    pub(crate) file: Arc<File>,
-    pub(crate) block_device: bool,
+    pub(crate) open: OpenFile,
     pub(crate) bytes: u64,
-}
-
-/// Properties of the storage that the disk reports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Facts {
-    /// Bytes of a physical block, 0 when unknown.
-    pub(crate) physical_block: u64,
-    /// Bytes that are deallocated together, 0 when unknown.
-    pub(crate) discard_granularity: u64,
 }
 
 /// Why a file could not be opened.
@@ -38,82 +37,122 @@ impl Backing {
     /// Opens the file of a configuration.
     pub(crate) fn open(config: &VdiskConfig) -> Result<Self, Failure> {
         let path = &config.filename;
-        let shown = path.to_string_lossy();
         // A look before the open: to open a FIFO would block, and some devices act on being opened.
         let meta = fs::metadata(path).map_err(|error| classify(config, error))?;
         let block_device = meta.file_type().is_block_device();
+        let refused = |problem: &str, remedy: &str| {
+            Failure::Refused(config.error("filename", &path.to_string_lossy(), problem, remedy))
+        };
         if !block_device && !meta.is_file() {
-            let remedy = "name a regular file or a block device";
-            return Err(Failure::Refused(config.error(
-                "filename",
-                &shown,
-                "neither a file nor a block device",
-                remedy,
-            )));
+            return Err(refused("neither a file nor a block device", "name a regular file or a block device"));
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(!config.read_only);
-        if config.o_direct {
-            options.custom_flags(libc::O_DIRECT);
+        if !block_device && config.kind == Kind::Block {
+            let remedy = "name a block device, or use the handler vdisk_fileio with o_direct 1";
+            return Err(refused("not a block device", remedy));
         }
-        let file = options.open(path).map_err(|error| classify(config, error))?;
-        let backing = Self { bytes: size(&file).map_err(Failure::Away)?, block_device, file: Arc::new(file) };
-        backing.check_alignment(config)?;
-        if backing.bytes < u64::from(config.block_size) {
-            let short = format!("{} bytes are less than one block of {}", backing.bytes, config.block_size);
+        if config.kind == Kind::Block {
+            // Nobody else may have it: a mounted file system, an array, a volume group. It cannot be held like this,
+            // because a device whose attributes change is open twice for a moment.
+            open(config, libc::O_EXCL | libc::O_DIRECT)?;
+        }
+        let file = open(config, if config.is_direct() { libc::O_DIRECT } else { 0 })?;
+        let bytes = size(&file, block_device).map_err(Failure::Away)?;
+        let alignment = alignment(&file, block_device, config)?;
+        if bytes < u64::from(config.block_size) {
+            let short = format!("{bytes} bytes are less than one block of {}", config.block_size);
             return Err(Failure::Away(io::Error::new(io::ErrorKind::UnexpectedEof, short)));
         }
-        Ok(backing)
-    }
-
-    /// Whether blocks of the configured size can be read: O_DIRECT wants at least the logical block size of the device
-    /// below. Trying it is the only test that is right for every file system.
-    fn check_alignment(&self, config: &VdiskConfig) -> Result<(), Failure> {
-        /// Memory as command buffers have it.
-        #[repr(align(4096))]
-        struct Page([u8; 4096]);
-        if !config.o_direct {
-            return Ok(());
-        }
-        let block = config.block_size;
-        let mut page = Page([0; 4096]);
-        let piece = &mut page.0[..block.min(4096) as usize];
-        // The second block is at an offset that is aligned to no more than a block.
-        match self.file.read_at(piece, u64::from(block)) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let problem = format!("the storage cannot transfer blocks of {block} bytes past the page cache");
-                let remedy = "use a larger blocksize (4096), or o_direct 0";
-                Err(Failure::Refused(config.error("o_direct", "1", &problem, remedy)))
-            }
-            _ => Ok(()),
-        }
+        let reactors = open_for_reactors(&file, config);
+        Ok(Self { open: OpenFile { file: Arc::new(file), reactors, block_device, pages: None, alignment }, bytes })
     }
 
     /// What the system knows of the storage.
     pub(crate) fn facts(&self) -> Facts {
-        let Ok(meta) = self.file.metadata() else { return Facts::default() };
-        if !self.block_device {
-            return Facts { physical_block: 0, discard_granularity: meta.blksize() };
+        let Ok(meta) = self.open.file.metadata() else { return Facts::default() };
+        if !self.open.block_device {
+            return Facts { discard_granularity: meta.blksize(), ..Facts::default() };
         }
         let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-        let device = format!("/sys/dev/block/{major}:{minor}");
-        // A partition has no queue of its own.
-        let read = |name: &str| {
-            let here = Path::new(&device).join("queue").join(name);
-            let parent = Path::new(&device).join("../queue").join(name);
-            let text = fs::read_to_string(here).or_else(|_| fs::read_to_string(parent)).ok()?;
-            text.trim().parse().ok()
-        };
-        Facts {
-            physical_block: read("physical_block_size").unwrap_or(0),
-            discard_granularity: read("discard_granularity").unwrap_or(0),
-        }
+        queue::facts(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
     }
 }
 
-/// Size in bytes; the end of a block device is where a seek to the end goes. Nothing else uses the file position.
-pub(crate) fn size(mut file: &File) -> io::Result<u64> {
-    file.seek(SeekFrom::End(0))
+fn open(config: &VdiskConfig, flags: i32) -> Result<File, Failure> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(!config.read_only).custom_flags(flags);
+    options.open(&config.filename).map_err(|error| classify(config, error))
+}
+
+/// Opens it once more for each reactor. Where that fails, for want of descriptors for instance, the disk works all the
+/// same; only an error of writeback may then be told to one reactor alone.
+fn open_for_reactors(file: &File, config: &VdiskConfig) -> Vec<Arc<File>> {
+    let again = || storage::open_again(file, &config.filename, !config.read_only, config.is_direct());
+    let opened: io::Result<Vec<_>> = (0..config.reactors).map(|_| again().map(Arc::new)).collect();
+    opened.unwrap_or_else(|error| {
+        let (device, file) = (&config.name, config.filename.display());
+        warn!(device, %file, %error, "the file cannot be opened for each reactor; they share it");
+        Vec::new()
+    })
+}
+
+/// What transfers have to be aligned to, and whether the configured blocks are.
+///
+/// Blocks smaller than a sector are refused: to write one would be to read and write the others of its sector, and no
+/// lock would keep the commands of other reactors from falling in between.
+fn alignment(file: &File, block_device: bool, config: &VdiskConfig) -> Result<Alignment, Failure> {
+    let block = config.block_size;
+    if !config.is_direct() {
+        return Ok(Alignment::NONE);
+    }
+    let attribute = |problem: &str, remedy: &str| match config.kind {
+        Kind::Block => Failure::Refused(config.error("blocksize", &block.to_string(), problem, remedy)),
+        _ => Failure::Refused(config.error("o_direct", "1", problem, &format!("{remedy}, or o_direct 0"))),
+    };
+    let support = storage::direct_support(file, block_device).map_err(|error| classify(config, error))?;
+    let alignment = match support {
+        DirectSupport::Impossible => return Err(no_direct(config)),
+        DirectSupport::Aligned(DirectAlignment { memory, offset }) => Alignment { memory, sector: offset },
+        // As much as a block of the pool has.
+        DirectSupport::Unknown => Alignment { memory: block.min(PAGE), sector: block },
+    };
+    let Alignment { memory, sector } = alignment;
+    if !sector.is_power_of_two() || !memory.is_power_of_two() || memory > PAGE {
+        let problem = format!("the storage wants memory aligned to {memory} and sectors of {sector} bytes");
+        return Err(attribute(&problem, "use other storage"));
+    }
+    if sector > block {
+        let problem = format!("the sectors of the storage have {sector} bytes, blocks of {block} are smaller");
+        return Err(attribute(&problem, &format!("use blocksize {sector}")));
+    }
+    if !reads_a_block(file, block) {
+        let problem = format!("the storage cannot transfer blocks of {block} bytes past the page cache");
+        return Err(attribute(&problem, "use a larger blocksize (4096)"));
+    }
+    Ok(alignment)
+}
+
+/// Whether a block of the configured size can be read. Trying it is the only test that is right for every file system.
+fn reads_a_block(file: &File, block: u32) -> bool {
+    /// Memory as command buffers have it.
+    #[repr(align(4096))]
+    struct Memory([u8; MAX_BLOCK_SIZE as usize]);
+    let mut memory = Box::new(Memory([0; MAX_BLOCK_SIZE as usize]));
+    // The second block is at an offset that is aligned to no more than a block.
+    let read = file.read_at(&mut memory.0[..block as usize], u64::from(block));
+    !read.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// Size in bytes. The end of a file is where a seek to the end goes; nothing else uses the file position.
+pub(crate) fn size(mut file: &File, block_device: bool) -> io::Result<u64> {
+    if block_device { storage::block_device_bytes(file) } else { file.seek(SeekFrom::End(0)) }
+}
+
+fn no_direct(config: &VdiskConfig) -> Failure {
+    let (file, problem) = (config.filename.to_string_lossy(), "it cannot be read past the page cache (O_DIRECT)");
+    Failure::Refused(match config.kind {
+        Kind::Block => config.error("filename", &file, problem, "use the handler vdisk_fileio"),
+        _ => config.error("o_direct", "1", "the file system has no O_DIRECT", "set o_direct 0"),
+    })
 }
 
 /// Whether an error is that of a file that is away, or of a wrong configuration.
@@ -128,9 +167,7 @@ fn classify(config: &VdiskConfig, error: io::Error) -> Failure {
             refused(&format!("cannot be opened: {error}"), "name a regular file or a block device")
         }
         Some(libc::EBUSY) => refused("is in use", "unmount it, or stop what uses it"),
-        Some(libc::EINVAL) if config.o_direct => {
-            Failure::Refused(config.error("o_direct", "1", "the file system has no O_DIRECT", "set o_direct 0"))
-        }
+        Some(libc::EINVAL) if config.is_direct() => no_direct(config),
         _ => Failure::Away(error),
     }
 }

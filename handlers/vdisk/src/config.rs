@@ -20,21 +20,37 @@ const OPTIMAL_TRANSFER: u32 = 512 << 10;
 pub enum Kind {
     /// `vdisk_fileio`: a file or block device.
     File,
+    /// `vdisk_blockio`: a block device, past the page cache.
+    Block,
     /// `vdisk_nullio`: nothing.
     Null,
+}
+
+impl Kind {
+    /// Name of the handler in `scst.conf`.
+    pub fn handler(self) -> &'static str {
+        match self {
+            Self::File => "vdisk_fileio",
+            Self::Block => "vdisk_blockio",
+            Self::Null => "vdisk_nullio",
+        }
+    }
 }
 
 /// Settings of a virtual disk; names and defaults are those of the original's attributes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VdiskConfig {
-    /// FILEIO or NULLIO.
+    /// FILEIO, BLOCKIO or NULLIO.
     pub kind: Kind,
     /// Name of the device.
     pub name: String,
     /// What tells this installation from others (`setup_id`). With the name it makes the default identifiers, so both
     /// must stay the same for the initiators to know the disk again.
     pub instance: String,
-    /// `filename` (FILEIO).
+    /// How many reactors serve it: each has an open file description of its own, so that each hears of an error of
+    /// writeback itself.
+    pub reactors: u16,
+    /// `filename` (FILEIO, BLOCKIO).
     pub filename: PathBuf,
     /// `blocksize`: a power of two from 512 to [`MAX_BLOCK_SIZE`].
     pub block_size: u32,
@@ -48,8 +64,8 @@ pub struct VdiskConfig {
     pub read_only: bool,
     /// `removable`.
     pub removable: bool,
-    /// `rotational`.
-    pub rotational: bool,
+    /// `rotational`; None: what the block device says of itself, else yes.
+    pub rotational: Option<bool>,
     /// `thin_provisioned`.
     pub thin_provisioned: bool,
     /// `o_direct` (FILEIO).
@@ -110,17 +126,23 @@ impl VdiskConfig {
         Self { filename: filename.into(), ..Self::new(Kind::File, name) }
     }
 
+    /// A disk over a block device, past the page cache.
+    pub fn block(name: &str, filename: impl Into<PathBuf>) -> Self {
+        Self { filename: filename.into(), ..Self::new(Kind::Block, name) }
+    }
+
     /// A disk over nothing.
     pub fn null(name: &str, size: u64) -> Self {
         Self { size, ..Self::new(Kind::Null, name) }
     }
 
-    /// Everything at its default; a FILEIO disk still needs a file name.
+    /// Everything at its default; a FILEIO or BLOCKIO disk still needs a file name.
     pub fn new(kind: Kind, name: &str) -> Self {
         Self {
             kind,
             name: name.to_owned(),
             instance: String::new(),
+            reactors: 1,
             filename: PathBuf::new(),
             block_size: 512,
             size: NULL_BYTES,
@@ -128,7 +150,7 @@ impl VdiskConfig {
             nv_cache: false,
             read_only: false,
             removable: false,
-            rotational: true,
+            rotational: (kind != Kind::Block).then_some(true),
             thin_provisioned: false,
             o_direct: false,
             zero_copy_read: false,
@@ -156,7 +178,7 @@ impl VdiskConfig {
     /// An attribute that this kind of disk does not have, or a value that it cannot have.
     pub fn set(&mut self, attribute: &str, value: &str) -> Result<(), ConfigError> {
         let parsed = match (attribute, self.kind) {
-            ("filename", Kind::File) => return self.set_filename(value),
+            ("filename", Kind::File | Kind::Block) => return self.set_filename(value),
             ("blocksize", _) => number(value).map(|n| self.block_size = u32::try_from(n).unwrap_or(u32::MAX)),
             ("size", Kind::Null) => number(value).map(|n| self.size = n),
             ("size_mb", Kind::Null) => number(value).map(|n| self.size = n.saturating_mul(1 << 20)),
@@ -165,7 +187,10 @@ impl VdiskConfig {
             ("nv_cache", _) => switch(value, &mut self.nv_cache),
             ("read_only", _) => switch(value, &mut self.read_only),
             ("removable", _) => switch(value, &mut self.removable),
-            ("rotational", _) => switch(value, &mut self.rotational),
+            ("rotational", _) => {
+                let mut rotational = false;
+                switch(value, &mut rotational).map(|()| self.rotational = Some(rotational))
+            }
             ("thin_provisioned", _) => switch(value, &mut self.thin_provisioned),
             ("o_direct", Kind::File) => switch(value, &mut self.o_direct),
             ("zero_copy_read", Kind::File) => switch(value, &mut self.zero_copy_read),
@@ -184,7 +209,7 @@ impl VdiskConfig {
             ("naa_id", _) => naa(value).map(|id| self.naa = Some(id)),
             ("eui64_id", _) => hex(value, 16).map(|id| self.eui64 = Some(id as u64)),
             _ => {
-                let kind = if self.kind == Kind::File { "vdisk_fileio" } else { "vdisk_nullio" };
+                let kind = self.kind.handler();
                 let remedy = "remove the attribute".to_owned();
                 return Err(self.error(attribute, value, &format!("{kind} devices have no such attribute"), &remedy));
             }
@@ -212,7 +237,7 @@ impl VdiskConfig {
         if !block_size.is_power_of_two() || !(512..=MAX_BLOCK_SIZE).contains(&block_size) {
             return error("blocksize", block_size.to_string(), "not a valid block size", remedy_for("blocksize"));
         }
-        if self.kind == Kind::File && self.filename.as_os_str().is_empty() {
+        if self.kind != Kind::Null && self.filename.as_os_str().is_empty() {
             return error("filename", String::new(), "missing", "name the file or block device behind the disk");
         }
         let whole = self.size >= u64::from(block_size) && self.size.is_multiple_of(u64::from(block_size));
@@ -234,8 +259,10 @@ impl VdiskConfig {
     /// Identity of the disk; what depends on the file is filled in when it is open.
     pub(crate) fn parameters(&self) -> DiskParameters {
         let mut disk = DiskParameters::new(&self.name, &self.instance, self.block_size);
-        if self.kind == Kind::Null {
-            disk.vendor = "SCST_NIO".to_owned();
+        match self.kind {
+            Kind::File => {}
+            Kind::Block => disk.vendor = "SCST_BIO".to_owned(),
+            Kind::Null => disk.vendor = "SCST_NIO".to_owned(),
         }
         let replace = |field: &mut String, with: &Option<String>| {
             if let Some(with) = with {
@@ -254,13 +281,18 @@ impl VdiskConfig {
         disk.naa = self.naa.unwrap_or(disk.naa);
         disk.eui64 = self.eui64.unwrap_or(disk.eui64);
         disk.optimal_transfer_blocks = self.optimal_transfer / self.block_size;
-        disk.rotational = self.rotational;
+        disk.rotational = self.rotational.unwrap_or(true);
         disk.removable = self.removable;
         disk.read_only = self.read_only;
         disk.nv_cache = self.nv_cache;
         disk.write_through = self.write_through;
         disk.dummy = self.dummy;
         disk
+    }
+
+    /// Whether its transfers go past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.o_direct || self.kind == Kind::Block
     }
 
     pub(crate) fn error(&self, attribute: &str, value: &str, problem: &str, remedy: &str) -> ConfigError {
@@ -345,7 +377,7 @@ mod tests {
             config.set(attribute, value).unwrap();
         }
         config.validate().unwrap();
-        assert_eq!((config.block_size, config.write_through, config.rotational), (4096, true, false));
+        assert_eq!((config.block_size, config.write_through, config.rotational), (4096, true, Some(false)));
         let disk = config.parameters();
         assert_eq!((disk.naa, disk.serial.as_str()), (Naa::Short(0x5000_c500_1234_5678), "abc"));
         assert_eq!((disk.optimal_transfer_blocks, disk.vendor.as_str()), (128, "SCST_FIO"));
@@ -369,6 +401,22 @@ mod tests {
         assert_eq!(config.validate().unwrap_err().attribute, "filename");
         config.block_size = 3000;
         assert_eq!(config.validate().unwrap_err().remedy, "use a power of two from 512 to 65536");
+    }
+
+    #[test]
+    fn a_block_device_is_always_past_the_page_cache_and_says_itself_whether_it_rotates() {
+        let mut config = VdiskConfig::new(Kind::Block, "d1");
+        assert_eq!(config.validate().unwrap_err().attribute, "filename");
+        config.set("filename", "/dev/vg0/d1").unwrap();
+        config.validate().unwrap();
+        assert_eq!(config, VdiskConfig::block("d1", "/dev/vg0/d1"));
+        assert!(config.is_direct() && !VdiskConfig::file("d1", "/d").is_direct());
+        assert_eq!((config.rotational, config.parameters().vendor.as_str()), (None, "SCST_BIO"));
+        let refused = config.set("o_direct", "1").unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "device d1: o_direct \"1\": vdisk_blockio devices have no such attribute; remove the attribute"
+        );
     }
 
     #[test]

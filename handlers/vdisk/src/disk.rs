@@ -13,9 +13,11 @@ use scst_scsi::Asc;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::backing::{self, Backing, Facts, Failure};
+use crate::backing::{self, Backing, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
+use crate::direct::Alignment;
 use crate::mapped;
+use crate::queue::Facts;
 use crate::shard::{DiskShard, LinkedFile};
 use crate::shared::{Medium, Shared};
 
@@ -82,6 +84,8 @@ pub struct OpenShard {
 pub struct ShardLink {
     shared: Arc<Shared>,
     file: Rc<Cell<LinkedFile>>,
+    /// Which of the disk's shards it is for.
+    shard: usize,
 }
 
 impl ShardLink {
@@ -94,7 +98,7 @@ impl ShardLink {
             return;
         }
         let file = self.shared.file().map(|open| {
-            let file = files.register_file(open.file, open.block_device);
+            let file = files.register_file(open.for_shard(self.shard), open.block_device);
             if let Some(pages) = &open.pages {
                 files.share_pages(file, pages);
             }
@@ -124,7 +128,7 @@ impl Vdisk {
         config.validate()?;
         let mut disk = config.parameters();
         if config.kind == Kind::Null {
-            describe(&mut disk, &config, Facts::default(), false);
+            describe(&mut disk, &config, Facts::default(), Below::Nothing);
             let shared = Shared::new(disk, Medium::Null { read_zero: config.read_zero });
             shared.set_bytes(if config.dummy { 0 } else { config.size });
             shared.install(None);
@@ -138,8 +142,13 @@ impl Vdisk {
                 None
             }
         };
-        let block_device = backing.as_ref().is_some_and(|b| b.block_device);
-        describe(&mut disk, &config, backing.as_ref().map(Backing::facts).unwrap_or_default(), !block_device);
+        let block_device = backing.as_ref().map_or(config.kind == Kind::Block, |b| b.open.block_device);
+        let below = match &backing {
+            None if block_device => Below::Unknown,
+            _ if block_device => Below::BlockDevice,
+            _ => Below::File,
+        };
+        describe(&mut disk, &config, backing.as_ref().map(Backing::facts).unwrap_or_default(), below);
         let shared = Shared::new(disk, medium(&config));
         if let Some(backing) = backing {
             shared.set_bytes(backing.bytes);
@@ -154,19 +163,31 @@ impl Vdisk {
     /// # Errors
     /// A wrong configuration.
     pub fn simulated(config: VdiskConfig, bytes: u64) -> Result<Self, ConfigError> {
+        Self::over(config, bytes, Facts { discard_granularity: 4096, ..Facts::default() }, Below::File)
+    }
+
+    /// The same over a block device that is like this.
+    #[cfg(test)]
+    pub(crate) fn described(config: VdiskConfig, bytes: u64, facts: Facts) -> Result<Self, ConfigError> {
+        Self::over(config, bytes, facts, Below::BlockDevice)
+    }
+
+    fn over(config: VdiskConfig, bytes: u64, facts: Facts, below: Below) -> Result<Self, ConfigError> {
         config.validate()?;
         let mut disk = config.parameters();
-        describe(&mut disk, &config, Facts { physical_block: 0, discard_granularity: 4096 }, true);
+        describe(&mut disk, &config, facts, below);
         let shared = Shared::new(disk, medium(&config));
         shared.set_bytes(bytes);
         shared.install(None);
+        shared.align(Alignment { memory: 512, sector: config.block_size });
         Ok(Self { config, shared: Arc::new(shared) })
     }
 
     /// The disk's half for one reactor. To be called on the reactor's thread, with its back-end.
     pub fn open_shard(&self, files: &mut dyn FileRegistry) -> OpenShard {
         let file = Rc::new(Cell::new(LinkedFile::default()));
-        let link = ShardLink { shared: Arc::clone(&self.shared), file: Rc::clone(&file) };
+        let shard = self.shared.next_shard();
+        let link = ShardLink { shared: Arc::clone(&self.shared), file: Rc::clone(&file), shard };
         link.refresh(files);
         OpenShard { shard: Box::new(DiskShard::new(Arc::clone(&self.shared), file)), link }
     }
@@ -175,6 +196,12 @@ impl Vdisk {
     pub fn open_shard_on(&self, file: FileId) -> Box<dyn HandlerShard> {
         let file = Rc::new(Cell::new(LinkedFile { file: Some(file), generation: self.shared.generation() }));
         Box::new(DiskShard::new(Arc::clone(&self.shared), file))
+    }
+
+    /// What its shards share, for tests.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Name of the device.
@@ -248,7 +275,7 @@ impl Vdisk {
     /// What the system says when asked for the size.
     pub fn resync_size(&self) -> io::Result<Option<Change>> {
         let Some(open) = self.shared.file() else { return Ok(None) };
-        let bytes = backing::size(&open.file)?;
+        let bytes = backing::size(&open.file, open.block_device)?;
         let changed = self.shared.set_bytes(bytes);
         if changed {
             info!(device = self.config.name, bytes, "new size");
@@ -263,7 +290,7 @@ impl Vdisk {
     /// A size that is no whole number of blocks, or a disk whose size is that of its file.
     pub fn set_size(&self, bytes: u64) -> Result<Option<Change>, ConfigError> {
         let config = VdiskConfig { size: bytes, ..self.config.clone() };
-        if self.config.kind == Kind::File {
+        if self.config.kind != Kind::Null {
             let remedy = "change the size of the file, then resync_size";
             return Err(config.error("size", &bytes.to_string(), "the size is that of the file", remedy));
         }
@@ -288,23 +315,48 @@ impl Vdisk {
 }
 
 fn medium(config: &VdiskConfig) -> Medium {
-    let alignment = if config.o_direct { config.block_size } else { 1 };
-    Medium::File { alignment, mapped: config.zero_copy_read }
+    Medium::File { direct: config.is_direct(), mapped: config.zero_copy_read }
 }
 
-/// Fills in what follows from the storage. `anchors`: space can be set aside without being written.
-fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, anchors: bool) {
+/// What kind of storage a disk is described for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Below {
+    /// None.
+    Nothing,
+    /// A regular file: holes read as zeros, and space can be set aside without being written.
+    File,
+    /// A block device; its queue says what it can do.
+    BlockDevice,
+    /// A block device that is away.
+    Unknown,
+}
+
+/// Fills in what follows from the storage.
+fn describe(disk: &mut DiskParameters, config: &VdiskConfig, facts: Facts, below: Below) {
     let block_size = u64::from(config.block_size);
     if config.report_physical_blocks && facts.physical_block > block_size {
         disk.physical_exponent = (facts.physical_block / block_size).ilog2() as u8;
     }
-    if config.thin_provisioned {
-        disk.provisioning = Some(Provisioning {
-            granularity: u32::try_from((facts.discard_granularity / block_size).max(1)).unwrap_or(1),
-            alignment: 0,
-            max_unmap_blocks: disk.default_max_unmap_blocks(),
-            reads_zeros: true,
-            anchor: anchors,
-        });
+    disk.rotational = config.rotational.or(facts.rotational).unwrap_or(true);
+    if !config.thin_provisioned {
+        return;
     }
+    if below == Below::BlockDevice && facts.max_discard == 0 {
+        let file = config.filename.display();
+        warn!(device = config.name, %file, "the block device cannot discard: thin_provisioned has no effect");
+        return;
+    }
+    let blocks = |bytes: u64| u32::try_from(bytes / block_size).unwrap_or(u32::MAX);
+    disk.provisioning = Some(Provisioning {
+        granularity: blocks(facts.discard_granularity).max(1),
+        alignment: blocks(facts.discard_alignment),
+        // Some queues take terabytes at once; the other commands would wait for that.
+        max_unmap_blocks: match (facts.max_discard_to_zeroes, facts.max_discard) {
+            (0, 0) => disk.default_max_unmap_blocks(),
+            (0, most) | (most, _) => blocks(most).clamp(1, disk.default_max_unmap_blocks()),
+        },
+        // What a mere discard leaves behind is undefined.
+        reads_zeros: matches!(below, Below::Nothing | Below::File) || facts.max_discard_to_zeroes > 0,
+        anchor: below == Below::File,
+    });
 }

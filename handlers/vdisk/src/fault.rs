@@ -43,13 +43,21 @@ pub(crate) fn is_unsupported(errno: i32) -> bool {
 pub(crate) fn outcome(doing: Doing, errno: i32) -> Outcome {
     match errno {
         // The initiator may simply try again.
-        libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS => Outcome::status(ScsiStatus::BUSY),
-        libc::ECANCELED | libc::EINTR => {
-            Outcome::check(SenseData::new(SenseKey::ABORTED_COMMAND, Asc::NO_ADDITIONAL_SENSE_INFORMATION))
-        }
+        libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS | libc::EBUSY => Outcome::status(ScsiStatus::BUSY),
+        // Somebody else has reserved the device behind the disk.
+        libc::EBADE => Outcome::status(ScsiStatus::RESERVATION_CONFLICT),
+        // The way to the device behind the disk, not its medium.
+        libc::ETIMEDOUT => aborted(Asc::LUN_COMMUNICATION_TIMEOUT),
+        libc::ENOLINK => aborted(Asc::LUN_COMMUNICATION_FAILURE),
+        libc::ECANCELED | libc::EINTR => aborted(Asc::NO_ADDITIONAL_SENSE_INFORMATION),
         errno if is_gone(errno) => Outcome::check(not_ready()),
         errno => Outcome::check(sense(doing, errno)),
     }
+}
+
+/// The initiator may send the command again.
+fn aborted(asc: Asc) -> Outcome {
+    Outcome::check(SenseData::new(SenseKey::ABORTED_COMMAND, asc))
 }
 
 fn sense(doing: Doing, errno: i32) -> SenseData {
@@ -77,6 +85,13 @@ mod tests {
         assert_eq!(outcome(Doing::Write(7), libc::EROFS), check(SenseData::write_protected()));
         assert_eq!(outcome(Doing::Read(7), libc::ESTALE), check(not_ready()));
         assert_eq!(outcome(Doing::Write(7), libc::EAGAIN), Outcome::status(ScsiStatus::BUSY));
+        assert_eq!(outcome(Doing::Write(7), libc::EBADE), Outcome::status(ScsiStatus::RESERVATION_CONFLICT));
+        assert_eq!(outcome(Doing::Read(7), libc::ENOLINK), aborted(Asc::LUN_COMMUNICATION_FAILURE));
+        // What the block layer says of a medium and of a device that refuses.
+        for errno in [libc::ENODATA, libc::EREMOTEIO, libc::EILSEQ] {
+            assert_eq!(outcome(Doing::Read(7), errno), check(SenseData::unrecovered_read_error(7)));
+            assert_eq!(outcome(Doing::Write(9), errno), check(SenseData::write_error(9)));
+        }
         assert_eq!(outcome(Doing::Flush, libc::EIO).sense.unwrap().information, None);
     }
 }

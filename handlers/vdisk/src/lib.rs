@@ -1,4 +1,5 @@
-//! Virtual disks: FILEIO (a file or block device, through the page cache or past it) and NULLIO (nothing behind it).
+//! Virtual disks: FILEIO (a file or block device, through the page cache or past it), BLOCKIO (a block device, past the
+//! page cache) and NULLIO (nothing behind it).
 //!
 //! The control plane makes a [`Vdisk`] from a [`VdiskConfig`] and asks it for one shard per reactor
 //! ([`Vdisk::open_shard`]). The mid-level drives the shard as a [`HandlerShard`](scst_core::handler::HandlerShard);
@@ -9,8 +10,8 @@
 //! * [`Vdisk`], [`Change`]: the control side: open, poll for a file that is missing, resize, flush.
 //! * [`OpenShard`], [`ShardLink`]: the reactor side, and how it learns of a reopened file.
 //!
-//! A READ or WRITE is one operation and needs no memory of its own; only a short transfer, and the commands of several
-//! steps, take a task (`task`), which walks the stages of a plan (`plan`).
+//! A READ or WRITE is one operation and needs no memory of its own; only a short transfer, one that O_DIRECT cannot take
+//! whole (`direct`), and the commands of several steps, take a task (`task`), which walks the stages of a plan (`plan`).
 //!
 //! What it never does: block on the data path, hide an error of the storage, or answer a flush as good when one before
 //! it failed.
@@ -20,11 +21,13 @@ mod answer;
 mod backing;
 mod config;
 mod counters;
+mod direct;
 mod disk;
 mod fault;
 mod mapped;
 mod null;
 mod plan;
+mod queue;
 mod scan;
 mod shard;
 mod shared;

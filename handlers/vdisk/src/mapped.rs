@@ -38,8 +38,8 @@ pub(crate) fn pages(
 
 /// A file that has just been opened, with its pages if they are wanted and can be had. Without them READs are copied.
 pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
-    let Backing { file, block_device, bytes } = backing;
-    let pages = config.zero_copy_read.then(|| FilePages::new(Arc::clone(&file), bytes)).and_then(|pages| {
+    let Backing { open, bytes } = backing;
+    let pages = config.zero_copy_read.then(|| FilePages::new(Arc::clone(&open.file), bytes)).and_then(|pages| {
         pages
             .inspect_err(|error| {
                 let file = config.filename.display();
@@ -47,5 +47,5 @@ pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
             })
             .ok()
     });
-    OpenFile { file, block_device, pages: pages.map(Arc::new) }
+    OpenFile { pages: pages.map(Arc::new), ..open }
 }

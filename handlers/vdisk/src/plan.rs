@@ -29,14 +29,15 @@ pub(crate) enum ScanWith {
     OneBlock,
     /// They are or-ed into the data-out.
     OrIntoData,
-    /// They are the data-in (for what the storage cannot read into the buffer itself).
-    CopyOut,
 }
 
-/// How blocks become zeros (or a pattern), each falling back on the next where the storage cannot do it.
+/// How blocks are given back or become zeros (or a pattern). Where the storage cannot do it, `Discard` falls back on
+/// `Zero`, that on `WriteZeros`; a `Trim` is then left undone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Clear {
-    /// Deallocate.
+    /// Tell the storage that they are not needed; no promise of zeros.
+    Trim,
+    /// Deallocate, to zeros.
     Discard,
     /// Zero without writing.
     Zero,

@@ -45,9 +45,14 @@ pub(crate) fn or_into(mem: &mut dyn BufferSource, scratch: &SgList, len: u32, da
 
 /// Copies `len` bytes of `from` to `to` at `to_at`; what does not fit is dropped.
 pub(crate) fn copy(mem: &mut dyn BufferSource, from: &SgList, len: u32, to: &SgList, to_at: u32) {
+    copy_from(mem, from, 0, len, to, to_at);
+}
+
+/// The same with the bytes from `from_at` on.
+pub(crate) fn copy_from(mem: &mut dyn BufferSource, from: &SgList, from_at: u32, len: u32, to: &SgList, to_at: u32) {
     each_piece(len, |at, piece| {
         let mut bytes = [0; PIECE];
-        mem.copy_out(from, at, &mut bytes[..piece]);
+        mem.copy_out(from, from_at + at, &mut bytes[..piece]);
         mem.copy_in(to, to_at + at, &bytes[..piece]);
     });
 }

@@ -8,6 +8,7 @@ use scst_cmdset::command::{StartStop, WriteSame};
 use scst_cmdset::validate::check_writable;
 use scst_cmdset::write_same::WriteSameMethod;
 use scst_cmdset::{DiskCommand, DiskState, ParsedCommand, medium, write_same};
+use scst_core::buffer::SgList;
 use scst_core::handler::{ControlSettings, ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed};
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken};
@@ -81,7 +82,10 @@ impl DiskShard {
                 Some(plan) => Todo::Task(plan, Outcome::good(parsed.length.min(cmd.sg.bytes()))),
                 None => Todo::Simple,
             },
-            DiskCommand::Write { .. } => Todo::Simple,
+            DiskCommand::Write { .. } => match self.plan_misaligned_write(cmd) {
+                Some(plan) => Todo::Task(plan, Outcome::good(0)),
+                None => Todo::Simple,
+            },
             command => match plan_of(shared, &command, cmd, cx)? {
                 Some(plan) => Todo::Task(plan, Outcome::good(0)),
                 None => Todo::Done(answer::answer(shared, &command, &state, cmd, cx)),
@@ -124,18 +128,25 @@ impl DiskShard {
 
     /// A READ that is more than one operation.
     fn plan_read(&self, cmd: &ExecCommand<'_>, parsed: &ParsedCommand, fua: bool) -> Option<Plan> {
-        let Medium::File { alignment, .. } = self.shared.medium else { return None };
         let block_size = self.shared.disk.block_size;
         let len = u64::from(parsed.length.min(cmd.sg.bytes()));
         let bytes = Bytes { offset: parsed.lba * u64::from(block_size), len };
         // FUA: what is read must be on the medium (SBC-4 5.15), so what is cached goes there first.
         let flush = (fua && self.shared.has_volatile_cache() && len > 0).then_some(Stage::Flush);
-        if len % u64::from(alignment) != 0 {
-            // The initiator wants less than whole blocks: O_DIRECT cannot read that into its buffer.
-            let whole = Bytes { len: len.next_multiple_of(u64::from(block_size)), ..bytes };
-            return Some(Plan::of([flush, Some(Stage::Scan { bytes: whole, with: ScanWith::CopyOut })]));
-        }
-        flush.map(|flush| Plan::of([Some(flush), Some(Stage::Read(bytes))]))
+        let needs_steps = flush.is_some() || !self.fits(cmd.sg, len as u32);
+        needs_steps.then(|| Plan::of([flush, Some(Stage::Read(bytes))]))
+    }
+
+    /// A WRITE whose buffer O_DIRECT cannot take as it is.
+    fn plan_misaligned_write(&self, cmd: &ExecCommand<'_>) -> Option<Plan> {
+        let Simple { bytes, durable, .. } = Simple::of(&self.shared, cmd);
+        let needs_steps = !self.fits(cmd.sg, bytes.len as u32);
+        needs_steps.then(|| Plan::one(Stage::Write { bytes, sg_offset: 0, durable }))
+    }
+
+    /// Whether a buffer can be read or written with one operation.
+    fn fits(&self, sg: &SgList, len: u32) -> bool {
+        !self.shared.is_direct() || self.shared.alignment().fits(sg, len)
     }
 
     /// A READ or WRITE as it nearly always is: nothing in the way of it, one operation. Everything in its CDB was looked
@@ -147,6 +158,9 @@ impl DiskShard {
         if shared.disk.dummy || !shared.is_ready() || end > shared.geometry().blocks {
             return None;
         }
+        if !self.fits(cmd.sg, parsed.length.min(cmd.sg.bytes())) {
+            return None;
+        }
         if write {
             let read_only = shared.disk.read_only || cmd.read_only;
             if check_writable(read_only, shared.is_write_protected()).is_err() || cmd.sg.bytes() < parsed.length {
@@ -155,9 +169,7 @@ impl DiskShard {
             self.counters.write_commands.add(1);
             self.counters.blocks_written.add(parsed.blocks);
         } else {
-            if let Medium::File { alignment, .. } = shared.medium
-                && (parsed.length.min(cmd.sg.bytes()) % alignment != 0 || (has_fua(cmd) && shared.has_volatile_cache()))
-            {
+            if matches!(shared.medium, Medium::File { .. }) && has_fua(cmd) && shared.has_volatile_cache() {
                 return None;
             }
             self.counters.read_commands.add(1);
@@ -219,7 +231,8 @@ impl DiskShard {
         } else {
             (Stage::Read(bytes), Outcome::good(bytes.len as u32))
         };
-        self.begin(Task::new(cmd.id, Plan::one(stage), outcome).after(result as u64), cmd, cx)
+        let done = self.shared.alignment().whole(result as u64);
+        self.begin(Task::new(cmd.id, Plan::one(stage), outcome).after(done), cmd, cx)
     }
 
     /// Starts a task.
@@ -326,6 +339,8 @@ fn plan_of(
         DiskCommand::Verify { range, check, .. } => Plan::one(plan::verify(bytes(range), check)),
         // IMMED changes nothing: GOOD comes when the data are durable, so that an error is told with this command.
         DiskCommand::SynchronizeCache { .. } => Plan::one(Stage::Flush),
+        // There is no cache to read ahead into.
+        DiskCommand::PreFetch { .. } if shared.is_direct() => Plan::default(),
         DiskCommand::PreFetch { range, .. } => {
             let mut bytes = bytes(range);
             if range.blocks == 0 {
@@ -350,7 +365,9 @@ fn plan_of(
             Plan::of([Some(clear), flush.filter(|_| shared.is_durable(false))])
         }
         DiskCommand::Unmap { anchor, .. } => {
-            let clear = Stage::Clear { which: Which::UnmapList, how: Clear::Discard, anchor };
+            let zeros = shared.disk.provisioning.is_none_or(|thin| thin.reads_zeros);
+            let how = if zeros { Clear::Discard } else { Clear::Trim };
+            let clear = Stage::Clear { which: Which::UnmapList, how, anchor };
             Plan::of([Some(clear), flush.filter(|_| shared.is_durable(false))])
         }
         DiskCommand::GetLbaStatus { lba, allocation } => Plan::one(Stage::LbaStatus { lba, allocation }),
@@ -436,10 +453,7 @@ impl HandlerShard for DiskShard {
     }
 
     fn takes_data_in_place(&self) -> bool {
-        match self.shared.medium {
-            Medium::File { alignment, .. } => alignment == 1,
-            Medium::Null { .. } => true,
-        }
+        !self.shared.is_direct()
     }
 
     fn reset(&mut self) -> ControlSettings {

@@ -1,7 +1,7 @@
 //! What all shards of a disk share: immutable identity, atomics for the hot path, locks around what changes slowly.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scst_cmdset::{DiskParameters, DiskState, Geometry, ModePages, ModeValues};
@@ -9,14 +9,15 @@ use scst_core::handler::ControlSettings;
 use scst_mem::FilePages;
 
 use crate::counters::Counters;
+use crate::direct::Alignment;
 
 /// What is behind the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Medium {
     /// A file or block device.
     File {
-        /// Transfers must be multiples of this many bytes (O_DIRECT); 1 through the page cache.
-        alignment: u32,
+        /// Past the page cache (O_DIRECT): transfers have to be aligned.
+        direct: bool,
         /// Large READs are answered with the page cache itself.
         mapped: bool,
     },
@@ -30,10 +31,24 @@ pub(crate) enum Medium {
 /// The open file, as shards register it.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenFile {
+    /// The control plane's own.
     pub(crate) file: Arc<File>,
+    /// The same file opened again for each reactor. An error of writeback is told once to every open file description,
+    /// to whoever asks first: with a shared one, a flush on another reactor would hear that all is well.
+    pub(crate) reactors: Vec<Arc<File>>,
     pub(crate) block_device: bool,
     /// Its page-cached data, for READs that are answered with them.
     pub(crate) pages: Option<Arc<FilePages>>,
+    /// What O_DIRECT asks for.
+    pub(crate) alignment: Alignment,
+}
+
+impl OpenFile {
+    /// The one for the shard that was opened as number `shard`.
+    pub(crate) fn for_shard(&self, shard: usize) -> Arc<File> {
+        let own = self.reactors.get(shard % self.reactors.len().max(1));
+        Arc::clone(own.unwrap_or(&self.file))
+    }
 }
 
 /// See the module.
@@ -46,6 +61,10 @@ pub(crate) struct Shared {
     /// The medium has been ejected by START STOP UNIT.
     ejected: AtomicBool,
     blocks: AtomicU64,
+    /// The [`Alignment`] of the open file, both numbers in one word.
+    alignment: AtomicU64,
+    /// Shards opened so far.
+    shards: AtomicUsize,
     /// Changes with every reopening.
     generation: AtomicU32,
     write_cache: AtomicBool,
@@ -77,6 +96,8 @@ impl Shared {
             online: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             blocks: AtomicU64::new(0),
+            alignment: AtomicU64::new(1 << 32 | 1),
+            shards: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
             flush_error: AtomicI32::new(0),
             cached_writes: AtomicBool::new(false),
@@ -129,11 +150,36 @@ impl Shared {
     /// Makes a file the one behind the disk, or (None) a disk without a file ready. What flushes failed on the file
     /// before is no longer to be told.
     pub(crate) fn install(&self, file: Option<OpenFile>) {
+        self.align(file.as_ref().map_or(Alignment::NONE, |open| open.alignment));
         *locked(&self.file) = file;
         self.flush_error.store(0, Ordering::Release);
         self.cached_writes.store(false, Ordering::Release);
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.online.store(true, Ordering::Release);
+    }
+
+    /// Sets what [`Shared::alignment`] says of a file that was opened with O_DIRECT.
+    pub(crate) fn align(&self, Alignment { memory, sector }: Alignment) {
+        self.alignment.store(u64::from(memory) << 32 | u64::from(sector), Ordering::Release);
+    }
+
+    /// What transfers must be aligned to.
+    pub(crate) fn alignment(&self) -> Alignment {
+        if !self.is_direct() {
+            return Alignment::NONE;
+        }
+        let word = self.alignment.load(Ordering::Acquire);
+        Alignment { memory: (word >> 32) as u32, sector: word as u32 }
+    }
+
+    /// Whether transfers go past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self.medium, Medium::File { direct: true, .. })
+    }
+
+    /// The number of a new shard.
+    pub(crate) fn next_shard(&self) -> usize {
+        self.shards.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn file(&self) -> Option<OpenFile> {

@@ -10,6 +10,7 @@ use scst_core::io::{FileId, IoCompletion, IoOp, IoToken};
 use scst_scsi::{Asc, ScsiStatus, SenseData, SenseKey};
 
 use crate::answer;
+use crate::direct::{Alignment, Piece};
 use crate::fault::{self, Doing};
 use crate::plan::{Bytes, Clear, Plan, ScanWith, Stage, Which};
 use crate::scan;
@@ -149,14 +150,32 @@ impl Task {
                 submit(env, cmd, cx, IoOp::Prefetch { file, offset, len })
             }
             Stage::Read(bytes) if self.done < bytes.len => {
-                let (offset, sg_offset, len) = (bytes.offset + self.done, self.done as u32, bytes.len - self.done);
-                submit(env, cmd, cx, IoOp::Read { file, offset, sg: cmd.sg, sg_offset, len: len as u32 })
+                let (offset, sg_offset) = (bytes.offset + self.done, self.done as u32);
+                let alignment = env.shared.alignment();
+                let Piece { len, bounced } = next_piece(alignment, cmd.sg, sg_offset, bytes.len - self.done);
+                if bounced {
+                    let sg = self.scratch(SCRATCH_BYTES, cx)?;
+                    let len = len.next_multiple_of(alignment.sector);
+                    return submit(env, cmd, cx, IoOp::Read { file, offset, sg: &sg, sg_offset: 0, len });
+                }
+                submit(env, cmd, cx, IoOp::Read { file, offset, sg: cmd.sg, sg_offset, len })
             }
             Stage::Write { bytes, sg_offset, durable } if self.done < bytes.len => {
                 let (offset, sg_offset) = (bytes.offset + self.done, sg_offset + self.done as u32);
-                let len = (bytes.len - self.done) as u32;
+                let Piece { len, bounced } =
+                    next_piece(env.shared.alignment(), cmd.sg, sg_offset, bytes.len - self.done);
                 if !durable {
                     env.shared.write_cached();
+                }
+                if bounced {
+                    let sg = self.scratch(SCRATCH_BYTES, cx)?;
+                    scan::copy_from(cx.mem, cmd.sg, sg_offset, len, &sg, 0);
+                    return submit(
+                        env,
+                        cmd,
+                        cx,
+                        IoOp::Write { file, offset, sg: &sg, sg_offset: 0, len, dsync: durable },
+                    );
                 }
                 submit(env, cmd, cx, IoOp::Write { file, offset, sg: cmd.sg, sg_offset, len, dsync: durable })
             }
@@ -195,6 +214,7 @@ impl Task {
             return submit(env, cmd, cx, IoOp::Allocate { file, offset, len });
         }
         match how {
+            Clear::Trim => submit(env, cmd, cx, IoOp::Trim { file, offset, len }),
             Clear::Discard => submit(env, cmd, cx, IoOp::Discard { file, offset, len }),
             Clear::Zero => submit(env, cmd, cx, IoOp::Zero { file, offset, len }),
             Clear::WriteZeros | Clear::WritePattern => {
@@ -286,23 +306,35 @@ impl Task {
     ) -> Result<(), Outcome> {
         let n = completion.result as u64;
         let block_size = env.shared.disk.block_size;
+        // Of a transfer: the bytes that count.
+        let moved = env.shared.alignment().whole(n);
         match stage {
-            Stage::Flush | Stage::Prefetch(_) => self.done = 1,
-            Stage::Read(bytes) | Stage::Scan { bytes, .. } if n == 0 => return Err(end_of_file(bytes, self.done, env)),
-            Stage::Write { bytes, .. } if n == 0 => return Err(not_written(bytes, self.done, env)),
-            Stage::Read(_) | Stage::Write { .. } => self.done += n,
+            Stage::Prefetch(_) => self.done = 1,
+            Stage::Flush => {
+                // The kernel tells an error to one of the flushes that are under way on an open file only.
+                if let Some(errno) = env.shared.flush_error() {
+                    return Err(fault::outcome(Doing::Flush, errno));
+                }
+                self.done = 1;
+            }
+            Stage::Read(bytes) | Stage::Scan { bytes, .. } if moved == 0 => {
+                return Err(end_of_file(bytes, self.done, env));
+            }
+            Stage::Write { bytes, .. } if moved == 0 => return Err(not_written(bytes, self.done, env)),
+            Stage::Read(bytes) => self.done += self.arrived(bytes, moved, env, cmd, cx),
+            Stage::Write { .. } => self.done += moved,
             Stage::Scan { with, .. } => {
-                self.scanned(with, n as u32, block_size, cmd, cx)?;
-                self.done += n;
+                self.scanned(with, moved as u32, block_size, cmd, cx)?;
+                self.done += moved;
             }
             Stage::Clear { which, how, anchor } => {
                 let Some(bytes) = self.range(which, env, cmd, cx)? else { return Ok(()) };
                 let writes = matches!(how, Clear::WriteZeros | Clear::WritePattern);
                 if writes && !self.anchoring {
-                    if n == 0 {
+                    if moved == 0 {
                         return Err(not_written(bytes, self.done, env));
                     }
-                    self.done += n;
+                    self.done += moved;
                     if self.done < bytes.len {
                         return Ok(());
                     }
@@ -334,6 +366,18 @@ impl Task {
         Ok(())
     }
 
+    /// Takes what a read has brought out of the bounce buffer, if it went there. Returns how much of it is the
+    /// initiator's: the last sector may be more than it wants.
+    fn arrived(&self, bytes: Bytes, moved: u64, env: &Env<'_>, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> u64 {
+        let at = self.done as u32;
+        let Piece { len, bounced } = next_piece(env.shared.alignment(), cmd.sg, at, bytes.len - self.done);
+        let n = moved.min(u64::from(len));
+        if let Some(scratch) = self.scratch.as_ref().filter(|_| bounced) {
+            scan::copy(cx.mem, scratch, n as u32, cmd.sg, at);
+        }
+        n
+    }
+
     /// Looks at `n` bytes that a scan has read.
     fn scanned(
         &self,
@@ -348,10 +392,6 @@ impl Task {
             ScanWith::Nothing => return Ok(()),
             ScanWith::OrIntoData => {
                 scan::or_into(cx.mem, scratch, n, cmd.sg, self.done as u32);
-                return Ok(());
-            }
-            ScanWith::CopyOut => {
-                scan::copy(cx.mem, scratch, n, cmd.sg, self.done as u32);
                 return Ok(());
             }
             ScanWith::Data => u64::from(cmd.sg.bytes()),
@@ -377,6 +417,11 @@ impl Task {
             Stage::Clear { .. } if self.anchoring && fault::is_unsupported(errno) => {
                 // Space cannot be set aside here; the blocks are cleared, which is what matters.
                 self.anchoring = false;
+                self.index += 1;
+                Ok(())
+            }
+            Stage::Clear { how: Clear::Trim, .. } if fault::is_unsupported(errno) => {
+                // Not needing the blocks was a hint; they stay as they are.
                 self.index += 1;
                 Ok(())
             }
@@ -406,6 +451,11 @@ impl Task {
             Stage::Flush | Stage::ModeSelect | Stage::Medium(_) => Err(fail(env.shared, Doing::Flush, errno, false)),
         }
     }
+}
+
+/// The next piece of a transfer of which `left` bytes are left.
+fn next_piece(alignment: Alignment, sg: &SgList, from: u32, left: u64) -> Piece {
+    alignment.piece(sg, from, left as u32, SCRATCH_BYTES)
 }
 
 /// Submits the task's next operation; BUSY when the back-end has no room.

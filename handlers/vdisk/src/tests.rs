@@ -2,6 +2,7 @@
 
 mod cache;
 mod control;
+mod direct;
 mod faults;
 mod mapped;
 mod medium;

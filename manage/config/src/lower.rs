@@ -102,14 +102,7 @@ impl Lowering<'_, '_> {
         let Some([name]) = self.arguments(item, "HANDLER", "HANDLER name { ... }", 1) else { return };
         let object = format!("HANDLER {}", name.text);
         let Some(kind) = HandlerKind::ALL.into_iter().find(|k| k.name() == name.text) else {
-            let known = HandlerKind::ALL.map(HandlerKind::name);
-            let remedy = match name.text.as_str() {
-                "vdisk_blockio" => {
-                    "use vdisk_fileio: its filename may be a block device, and o_direct 1 leaves the page cache out"
-                        .to_owned()
-                }
-                _ => value::meant(&name.text, known),
-            };
+            let remedy = value::meant(&name.text, HandlerKind::ALL.map(HandlerKind::name));
             let message = format!("the device handler {:?} is not in this version", name.text);
             self.found.error(name.span, &object, message, remedy);
             // Their devices are known all the same: the LUNs that name them need no message of their own.
@@ -161,7 +154,7 @@ impl Lowering<'_, '_> {
             self.found.error(name.span, object, message, remedy);
         }
         match device.handler {
-            HandlerKind::VdiskFileio => match device.attributes.text("filename") {
+            HandlerKind::VdiskFileio | HandlerKind::VdiskBlockio => match device.attributes.text("filename") {
                 None if filename_said => {}
                 None => {
                     let remedy = "add the line: filename /path/of/the/file";

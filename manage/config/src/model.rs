@@ -35,6 +35,8 @@ impl Default for Configuration {
 pub enum HandlerKind {
     /// `vdisk_fileio`.
     VdiskFileio,
+    /// `vdisk_blockio`.
+    VdiskBlockio,
     /// `vdisk_nullio`.
     VdiskNullio,
     /// `dev_disk_perf`.
@@ -47,13 +49,20 @@ pub enum HandlerKind {
 
 impl HandlerKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::VdiskFileio, Self::VdiskNullio, Self::DevDiskPerf, Self::DevModiskPerf, Self::DevTapePerf];
+    pub const ALL: [Self; 6] = [
+        Self::VdiskFileio,
+        Self::VdiskBlockio,
+        Self::VdiskNullio,
+        Self::DevDiskPerf,
+        Self::DevModiskPerf,
+        Self::DevTapePerf,
+    ];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::VdiskFileio => "vdisk_fileio",
+            Self::VdiskBlockio => "vdisk_blockio",
             Self::VdiskNullio => "vdisk_nullio",
             Self::DevDiskPerf => "dev_disk_perf",
             Self::DevModiskPerf => "dev_modisk_perf",
@@ -65,6 +74,7 @@ impl HandlerKind {
     pub fn table(self) -> Table {
         match self {
             Self::VdiskFileio => rules::VDISK_FILEIO,
+            Self::VdiskBlockio => rules::VDISK_BLOCKIO,
             Self::VdiskNullio => rules::VDISK_NULLIO,
             Self::DevDiskPerf => rules::DEV_DISK_PERF,
             Self::DevModiskPerf => rules::DEV_MODISK_PERF,

@@ -82,6 +82,7 @@ const NO_ISER: &str = "iSER is not supported yet by this version";
 const FIXED: &str = "this value is fixed, as in the original";
 const ACTION: &str = "this is an action, not a setting; a reload (SIGHUP) reads the size of every file again";
 
+const DEVICE_SIZE: &str = "the size is that of the block device; change it there and reload";
 const LOG: &str = "use --log or RUST_LOG";
 const NO_FORWARD: &str = "forwarding between cluster nodes is not supported yet by this version";
 const BOOL: Kind = Kind::Flag;
@@ -152,6 +153,48 @@ pub const VDISK_FILEIO: Table = &[
         action("sync"),
         action("gen_tp_soft_threshold_reached_UA"),
     ],
+    ROTATES,
+    DISK,
+    IDENTITY,
+];
+
+/// Attributes of `DEVICE` under `HANDLER vdisk_blockio`.
+pub const VDISK_BLOCKIO: Table = &[
+    &[
+        rule("filename", Kind::Path, "", "The block device; it is read and written past the page cache. Required."),
+        rule(
+            "write_through",
+            BOOL,
+            "0",
+            "Every write is durable before it is answered; the disk reports no write cache.",
+        ),
+        rule(
+            "nv_cache",
+            BOOL,
+            "0",
+            "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk.",
+        ),
+        rule(
+            "thin_provisioned",
+            BOOL,
+            "0",
+            "Offers UNMAP and WRITE SAME with UNMAP, within the limits of the device's queue; no effect where it cannot \
+             discard.",
+        ),
+        rule(
+            "rotational",
+            BOOL,
+            "",
+            "The disk reports a rotating medium (VPD page B1h); without it what the device's queue says.",
+        ),
+        only_default("active", BOOL, "1", "remove the DEVICE to close its file"),
+        only_default("bind_alua_state", BOOL, "1", NO_ALUA),
+        refused("size", DEVICE_SIZE),
+        refused("size_mb", DEVICE_SIZE),
+        action("resync_size"),
+        action("sync"),
+        action("gen_tp_soft_threshold_reached_UA"),
+    ],
     DISK,
     IDENTITY,
 ];
@@ -164,9 +207,13 @@ pub const VDISK_NULLIO: Table = &[
         rule("read_zero", BOOL, "0", "Reads return zeros; otherwise whatever is in the buffer."),
         rule("dummy", BOOL, "0", "A place holder for LUN 0: no disk, peripheral qualifier 1."),
     ],
+    ROTATES,
     DISK,
     IDENTITY,
 ];
+
+/// Of disks whose storage does not say it.
+const ROTATES: &[Rule] = &[rule("rotational", BOOL, "1", "The disk reports a rotating medium (VPD page B1h).")];
 
 /// Attributes of `DEVICE` under `HANDLER dev_disk_perf`.
 pub const DEV_DISK_PERF: Table = &[
@@ -241,7 +288,6 @@ const DISK: &[Rule] = &[
     rule("blocksize", Kind::PowerOfTwo { min: 512, max: 65536 }, "512", "Logical block size in bytes."),
     rule("read_only", BOOL, "0", "Refuses every command that writes; a file is opened for reading only."),
     rule("removable", BOOL, "0", "The disk reports a removable medium."),
-    rule("rotational", BOOL, "1", "The disk reports a rotating medium (VPD page B1h)."),
     only_default("tst", Kind::OneOf(&["0", "1"]), "1", "each initiator has its own task set; MODE SELECT changes it"),
     rule("lb_per_pb_exp", BOOL, "1", "Reports how many logical blocks make a physical one; 0 hides it."),
     rule(
@@ -271,7 +317,12 @@ const DISK: &[Rule] = &[
 
 /// What the disk says of itself in INQUIRY and the vital product data.
 const IDENTITY: &[Rule] = &[
-    rule("t10_vend_id", Kind::Ascii(8), "", "T10 vendor identification; without it SCST_FIO, SCST_NIO or SCST_PRF."),
+    rule(
+        "t10_vend_id",
+        Kind::Ascii(8),
+        "",
+        "T10 vendor identification; without it SCST_FIO, SCST_BIO, SCST_NIO or SCST_PRF.",
+    ),
     rule("prod_id", Kind::Ascii(16), "", "Product identification; without it the name of the device."),
     rule("prod_rev_lvl", Kind::Ascii(4), "", "Product revision level."),
     rule(
@@ -456,6 +507,7 @@ pub const ALL: &[(&str, Table)] = &[
     ("global", GLOBAL),
     ("HANDLER", HANDLER),
     ("DEVICE (vdisk_fileio)", VDISK_FILEIO),
+    ("DEVICE (vdisk_blockio)", VDISK_BLOCKIO),
     ("DEVICE (vdisk_nullio)", VDISK_NULLIO),
     ("DEVICE (dev_disk_perf)", DEV_DISK_PERF),
     ("DEVICE (dev_modisk_perf)", DEV_MODISK_PERF),

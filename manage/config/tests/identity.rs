@@ -93,12 +93,14 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn device() -> impl Strategy<Value = Device> {
-    let file = attributes(rules::VDISK_FILEIO).prop_map(|mut a| {
-        if !a.is_given("filename") {
-            a.set("filename", "/x").unwrap();
-        }
-        Device { handler: HandlerKind::VdiskFileio, attributes: a }
-    });
+    let behind = |handler: HandlerKind| {
+        attributes(handler.table()).prop_map(move |mut a| {
+            if !a.is_given("filename") {
+                a.set("filename", "/x").unwrap();
+            }
+            Device { handler, attributes: a }
+        })
+    };
     let null =
         attributes(rules::VDISK_NULLIO).prop_map(|attributes| Device { handler: HandlerKind::VdiskNullio, attributes });
     let perf = [HandlerKind::DevDiskPerf, HandlerKind::DevModiskPerf, HandlerKind::DevTapePerf];
@@ -109,7 +111,7 @@ fn device() -> impl Strategy<Value = Device> {
             Device { handler, attributes }
         })
     });
-    prop_oneof![file, null, perf]
+    prop_oneof![behind(HandlerKind::VdiskFileio), behind(HandlerKind::VdiskBlockio), null, perf]
 }
 
 fn configuration() -> impl Strategy<Value = Configuration> {

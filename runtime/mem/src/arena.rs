@@ -51,9 +51,9 @@ pub struct ArenaInfo {
 pub struct Arenas {
     slots: Box<[OnceLock<Mapping>]>,
     count: AtomicU32,
-    pinned: AtomicBool,
     /// Mapped files; made when there is the first.
     foreign: OnceLock<Foreign>,
+    pinned: AtomicBool,
 }
 
 impl std::fmt::Debug for Arenas {
@@ -67,8 +67,8 @@ impl Arenas {
         Self {
             slots: (0..capacity).map(|_| OnceLock::new()).collect(),
             count: AtomicU32::new(0),
-            pinned: AtomicBool::new(false),
             foreign: OnceLock::new(),
+            pinned: AtomicBool::new(false),
         }
     }
 

@@ -12,16 +12,19 @@ use scst_mem::{Arenas, FilePages};
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
 
-const BLKZEROOUT: libc::c_ulong = 0x127f;
+const BLKDISCARD: libc::Ioctl = libc::_IO(0x12, 119);
+const BLKZEROOUT: libc::Ioctl = libc::_IO(0x12, 127);
 
 /// A registered file.
 pub(crate) struct FileEntry {
     pub(crate) file: Arc<File>,
     pub(crate) block_device: bool,
-    /// Reads and writes that may be done at once, through the page cache.
+    /// Reads and writes that may be done at once, through the page cache; None with O_DIRECT.
     cached: Option<Cached>,
     /// Its pages, and their number with the arenas.
     pages: Option<(u32, Arc<FilePages>)>,
+    /// The ring can discard.
+    pub(crate) ring_discards: bool,
 }
 
 /// How transfers are done at once.
@@ -42,7 +45,12 @@ impl FileEntry {
             reads: Attempts::default(),
             writes: Attempts::default(),
         });
-        Self { file, block_device, cached, pages: None }
+        Self { file, block_device, cached, ring_discards: false, pages: None }
+    }
+
+    /// Whether it was opened with O_DIRECT.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.cached.is_none()
     }
 
     /// Does a READ or WRITE at once if the page cache allows it without waiting; `iov` is scratch. May be short.
@@ -148,6 +156,7 @@ pub(crate) enum Work {
     Flush,
     Prefetch { offset: u64, len: u64 },
     Discard { offset: u64, len: u64 },
+    Trim { offset: u64, len: u64 },
     Zero { offset: u64, len: u64 },
     Allocate { offset: u64, len: u64 },
     Mapped { offset: u64, len: u64 },
@@ -168,6 +177,7 @@ impl Work {
             IoOp::Flush { .. } => Self::Flush,
             IoOp::Prefetch { offset, len, .. } => Self::Prefetch { offset, len },
             IoOp::Discard { offset, len, .. } => Self::Discard { offset, len },
+            IoOp::Trim { offset, len, .. } => Self::Trim { offset, len },
             IoOp::Zero { offset, len, .. } => Self::Zero { offset, len },
             IoOp::Allocate { offset, len, .. } => Self::Allocate { offset, len },
             IoOp::Mapped { offset, len, .. } => Self::Mapped { offset, len },
@@ -183,6 +193,7 @@ pub(crate) fn file_of(op: &IoOp<'_>) -> u32 {
         | IoOp::Flush { file }
         | IoOp::Prefetch { file, .. }
         | IoOp::Discard { file, .. }
+        | IoOp::Trim { file, .. }
         | IoOp::Zero { file, .. }
         | IoOp::Allocate { file, .. }
         | IoOp::Mapped { file, .. } => file.0,
@@ -210,10 +221,12 @@ pub(crate) fn run(file: &File, block_device: bool, work: Work, iov: &IoVecs) -> 
             0
         }
         Work::Discard { offset, len } => match fallocate(fd, PUNCH, offset, len) {
-            e if e == -libc::EOPNOTSUPP && block_device => zero_out(fd, offset, len),
+            e if e == -libc::EOPNOTSUPP && block_device => range_ioctl(fd, BLKZEROOUT, offset, len),
             done => done,
         },
-        Work::Zero { offset, len } if block_device => zero_out(fd, offset, len),
+        Work::Trim { offset, len } if block_device => range_ioctl(fd, BLKDISCARD, offset, len),
+        Work::Trim { offset, len } => fallocate(fd, PUNCH, offset, len),
+        Work::Zero { offset, len } if block_device => range_ioctl(fd, BLKZEROOUT, offset, len),
         Work::Zero { offset, len } => fallocate(fd, ZERO, offset, len),
         Work::Allocate { .. } if block_device => 0,
         Work::Allocate { offset, len } => fallocate(fd, libc::FALLOC_FL_KEEP_SIZE, offset, len),
@@ -262,10 +275,11 @@ fn fallocate(fd: RawFd, mode: i32, offset: u64, len: u64) -> i32 {
     retry(|| unsafe { libc::fallocate(fd, mode, offset as _, len as _) } as isize)
 }
 
-fn zero_out(fd: RawFd, offset: u64, len: u64) -> i32 {
+/// BLKDISCARD or BLKZEROOUT.
+fn range_ioctl(fd: RawFd, request: libc::Ioctl, offset: u64, len: u64) -> i32 {
     let range = [offset, len];
-    // SAFETY: BLKZEROOUT reads two u64 from `range`.
-    retry(|| unsafe { libc::ioctl(fd, BLKZEROOUT as _, range.as_ptr()) } as isize)
+    // SAFETY: both requests read two u64 from `range`.
+    retry(|| unsafe { libc::ioctl(fd, request as _, range.as_ptr()) } as isize)
 }
 
 /// Data or hole at `offset`, and how long the run is. A file system that cannot tell has data everywhere.

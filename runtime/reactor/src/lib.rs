@@ -3,6 +3,7 @@
 //! * [`backend::Backend`]: sockets, files, time, sleep. Three implementations: [`uring::Uring`], [`posix::Posix`] and
 //!   [`sim::SimBackend`]; all pass the same conformance tests (`tests/conformance.rs`).
 //! * [`open`] picks one of the real ones by probing and logs why.
+//! * [`storage`]: what the system says of a file or block device, for the control plane.
 //! * [`process`]: limits and processors of the process itself.
 //! * [`mailbox`]: bounded channels into a reactor, from other reactors and from the control thread.
 //!
@@ -28,6 +29,7 @@ pub mod process;
 pub mod sim;
 mod slab;
 mod spin;
+pub mod storage;
 pub mod uring;
 
 pub use config::{BackendChoice, ReactorConfig};

@@ -48,9 +48,9 @@ fn parts_of_several_reactors_make_one_report() {
     let first = Snapshot {
         more: true,
         sessions: vec![measured],
-        buffers: Some(buffers()),
         other_sessions: vec![reads(Stage::Total, &[1000])],
         units: vec![unit(None, Stage::Total, 1_000_000, 1), unit(Some(3), Stage::ExecWait, 2000, 90)],
+        buffers: Some(buffers()),
     };
     statistics.add(ReactorId(1), first);
     let other = Snapshot {
@@ -72,6 +72,16 @@ iqn.b?injected??row iqn.2026-01.example:t 0 1 11
 iqn.a iqn.2026-01.example:t 1 1 7
 iqn.c iqn.2026-01.example:t 1 1 8
 
+[latency]
+initiator target size state count min max avg stddev unit sum part
+iqn.a iqn.2026-01.example:t r4096 EXEC_WAIT 2 2.0 6.0 4.0 2.0 us 8.0 device
+other - r4096 total 2 1.0 3.0 2.0 1.0 us 4.0 all
+
+[histograms]
+device state count p50 p90 p99 p99.9 max unit part
+disk1 EXEC_WAIT 100 2.0 2.0 917.5 917.5 917.5 us device
+other total 1 1048.6 1048.6 1048.6 1048.6 1048.6 us all
+
 [sgv]
 reactor active_pages inactive_pages peak_pages limit_pages low_watermark_pages high_watermark_pages high_watermark_releases released_pages release_failures big_allocations failed_allocations
 1 2 2 4 1024 2048 32768 0 0 0 0 0
@@ -87,15 +97,6 @@ reactor size hit total merged active cached free
 1 256K 0 0 0 0 0 1
 1 512K 0 0 0 0 0 1
 1 1M 0 0 0 0 0 3
-[latency]
-initiator target size state count min max avg stddev unit sum part
-iqn.a iqn.2026-01.example:t r4096 EXEC_WAIT 2 2.0 6.0 4.0 2.0 us 8.0 device
-other - r4096 total 2 1.0 3.0 2.0 1.0 us 4.0 all
-
-[histograms]
-device state count p50 p90 p99 p99.9 max unit part
-disk1 EXEC_WAIT 100 2.0 2.0 917.5 917.5 917.5 us device
-other total 1 1048.6 1048.6 1048.6 1048.6 1048.6 us all
 ";
     assert_eq!(report(&statistics, "0.1", 17), expected);
 }

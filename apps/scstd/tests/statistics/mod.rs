@@ -102,7 +102,9 @@ fn latencies_are_counted_for_every_command() {
         for stage in ["PREPARE_SPACE", "EXEC_CHECK_SN", "EXEC_WAIT", "XMIT_WAIT", "total"] {
             assert_eq!(count(stage), ["10"], "{size} {stage}\n{text}");
         }
-        assert_eq!(count("DATA_WAIT"), if with_data { vec!["10"] } else { vec![] });
+        // Data that came whole with their command are not waited for, as soon as the read-ahead has room for them.
+        let waited = count("DATA_WAIT").iter().map(|count| number(count)).sum::<u64>();
+        assert!(waited <= if with_data { 10 } else { 0 }, "{waited}");
         // The parts make the whole, up to rounding of each to a tenth.
         let sums = column(&latency, &[HOST, TARGET, size], 10);
         let sums: Vec<f64> = sums.iter().map(|sum| sum.parse().unwrap()).collect();

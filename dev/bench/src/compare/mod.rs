@@ -1,25 +1,28 @@
 //! The `compare` sub-command: targets side by side, interleaved, medians and spread.
 
+mod cases;
 mod contenders;
+mod field;
+mod idle;
+mod peers;
+mod plot;
 mod report;
+mod scstd;
+mod stats;
+mod verdict;
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use crate::ceiling::{self, InlineOptions};
 use crate::load::LoadReport;
-use contenders::Contender;
-
-/// Which cases to measure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Matrix {
-    /// 4 KiB at depth 1 and 32, 128 KiB at depth 8, READ and WRITE.
-    Quick,
-    /// More depths, sizes, connections, digests.
-    Full,
-}
+use crate::machine;
+use cases::{Case, Matrix};
+use contenders::{Contender, DISK_SIZE, Role, Way};
+use stats::{DISTURBED, Results, Series};
 
 /// Options of `compare`.
 #[derive(Clone, Debug, Args)]
@@ -34,10 +37,10 @@ pub(crate) struct CompareOptions {
     #[arg(long = "scstd-arg", allow_hyphen_values = true)]
     scstd_arguments: Vec<String>,
     /// Interleaved rounds; the table shows medians.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds per measurement.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Core of the targets.
     #[arg(long, default_value_t = 0)]
@@ -46,150 +49,167 @@ pub(crate) struct CompareOptions {
     #[arg(long, default_value_t = 1)]
     load_core: usize,
     /// Which cases.
-    #[arg(long, value_enum, default_value = "quick")]
+    #[arg(long, value_enum, default_value = "bars")]
     matrix: Matrix,
-    /// Only cases whose name contains this.
+    /// Only cases whose name contains one of these.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Only targets whose name contains one of these.
+    #[arg(long)]
+    targets: Vec<String>,
+    /// Microseconds that scstd polls before it sleeps, where polling is measured.
+    #[arg(long, default_value_t = 50)]
+    poll_us: u32,
+    /// Also measure idle sessions and many LUNs.
+    #[arg(long)]
+    idle: bool,
+    /// Seconds to watch idle sessions.
+    #[arg(long, default_value_t = 31.0)]
+    idle_seconds: f64,
     /// Directory of the files behind LUNs; by default memory, so that the page cache is what is measured.
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// Also write the tables to a file.
-    #[arg(long)]
+    /// Also write the report to FILE, and what was measured beside it: FILE.csv and FILE.svg (with .md replaced).
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// One shape of load.
-#[derive(Clone, Debug, PartialEq)]
-struct Case {
-    name: String,
-    arguments: Vec<String>,
-}
-
-fn case(operation: &str, size: u32, depth: usize, connections: u16, digests: bool) -> Case {
-    let unit = if size >= 1 << 20 {
-        format!("{} MiB", size >> 20)
-    } else if size >= 1024 {
-        format!("{} KiB", size >> 10)
-    } else {
-        format!("{size} B")
-    };
-    let mut name = format!("{unit} {} QD {depth}", operation.to_uppercase());
-    let order = if size >= 65_536 { "sequential" } else { "random" };
-    let size = size.to_string();
-    let mut arguments: Vec<String> = ["--op", operation, "--size", &size, "--order", order].map(str::to_owned).to_vec();
-    arguments.extend(["--depth".to_owned(), depth.to_string()]);
-    if connections > 1 {
-        name.push_str(&format!(" x{connections}"));
-        arguments.extend(["--connections".to_owned(), connections.to_string()]);
-    }
-    if digests {
-        name.push_str(" digests");
-        arguments.extend(["--header-digest".to_owned(), "--data-digest".to_owned()]);
-    }
-    Case { name, arguments }
-}
-
-fn cases(matrix: Matrix) -> Vec<Case> {
-    const K: u32 = 1024;
-    let quick = [(4 * K, 1, 1, false), (4 * K, 32, 1, false), (128 * K, 8, 1, false)];
-    let more = [
-        (4 * K, 4, 1, false),
-        (4 * K, 128, 1, false),
-        (512, 32, 1, false),
-        (K * K, 8, 1, false),
-        (4 * K, 32, 4, false),
-        (4 * K, 8, 64, false),
-        (4 * K, 32, 1, true),
-        (128 * K, 8, 1, true),
-    ];
-    let all = quick.iter().chain(if matrix == Matrix::Full { more.iter() } else { [].iter() });
-    all.flat_map(|&(size, depth, connections, digests)| {
-        ["read", "write"].map(|operation| case(operation, size, depth, connections, digests))
-    })
-    .collect()
-}
-
-/// All measurements of one contender in one case.
-#[derive(Clone, Debug)]
-struct Series {
-    case: usize,
-    contender: usize,
-    reports: Vec<LoadReport>,
-}
+/// A measurement is repeated so often when something else ran on the cores meanwhile.
+const TRIES: usize = 3;
 
 /// Runs the comparison.
 pub(crate) fn run(options: &CompareOptions) -> Result<()> {
     if options.rounds == 0 {
         bail!("--rounds must be at least 1");
     }
-    let cases: Vec<Case> = cases(options.matrix)
-        .into_iter()
-        .filter(|case| options.only.as_ref().is_none_or(|part| case.name.contains(part.as_str())))
-        .collect();
-    let field = contenders::start(options)?;
-    let mut series: Vec<Series> = (0..cases.len())
-        .flat_map(|case| (0..field.contenders.len()).map(move |contender| Series { case, contender, reports: vec![] }))
-        .collect();
-    for round in 0..options.rounds {
-        for (number, case) in cases.iter().enumerate() {
-            for step in 0..field.contenders.len() {
-                // Another one begins in every round and case: drifts of the machine hit all alike.
-                let index = (step + round + number) % field.contenders.len();
-                let contender = &field.contenders[index];
-                if case.name.contains("digests") && !contender.digests {
-                    continue;
-                }
-                eprintln!("round {}/{}: {}: {}", round + 1, options.rounds, case.name, contender.name);
-                let report = measure(options, contender, case)
-                    .with_context(|| format!("measuring {} with {}", contender.name, case.name))?;
-                series[number * field.contenders.len() + index].reports.push(report);
-            }
-        }
+    let wanted =
+        |name: &str, parts: &[String]| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
+    let mut cases = cases::cases(options.matrix);
+    cases.retain(|case| wanted(&case.name(), &options.only));
+    let mut field = field::start(options)?;
+    field.contenders.retain(|contender| wanted(contender.role.name(), &options.targets));
+    let results = measure_all(options, cases, &mut field)?;
+    let idle = field.idle(options)?;
+    let mut text = report::render(&results);
+    for line in &idle.skipped {
+        text.push_str(&format!("- skipped: {line}\n"));
     }
-    let text = report::render(options.rounds, options.seconds, &cases, &field.contenders, &series);
+    text.push_str(&idle::render(&idle.found));
+    text.push_str(&verdict::render(&verdict::bars(&results, &idle.found)));
     print!("{text}");
     if let Some(path) = &options.output {
-        std::fs::write(path, &text).with_context(|| format!("writing {}", path.display()))?;
+        let write = |path: PathBuf, text: &str| {
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        };
+        write(path.clone(), &text)?;
+        write(path.with_extension("csv"), &report::csv(&results))?;
+        write(path.with_extension("svg"), &plot::render(&results))?;
     }
     Ok(())
 }
 
+fn measure_all(options: &CompareOptions, cases: Vec<Case>, field: &mut field::Field) -> Result<Results> {
+    let contenders = std::mem::take(&mut field.contenders);
+    let mut series: Vec<Series> = (0..cases.len())
+        .flat_map(|case| (0..contenders.len()).map(move |contender| Series { case, contender, reports: vec![] }))
+        .collect();
+    let mut failed = std::collections::BTreeSet::new();
+    for round in 0..options.rounds {
+        for (number, case) in cases.iter().enumerate() {
+            for step in 0..contenders.len() {
+                // Another one begins in every round and case: drifts of the machine hit all alike.
+                let index = (step + round + number) % contenders.len();
+                let contender = &contenders[index];
+                if !contender.role.plays(case) || failed.contains(&(number, index)) {
+                    continue;
+                }
+                let (case_name, role) = (case.name(), contender.role.name());
+                match measure_undisturbed(options, contender, case) {
+                    Ok(report) => {
+                        eprintln!(
+                            "round {}/{}: {case_name}: {role}: {:.0} IOPS, {:.2} us ({:.0} ns from core to core, others {:.0} %)",
+                            round + 1,
+                            options.rounds,
+                            report.iops,
+                            report.target_cpu,
+                            report.distance,
+                            report.others * 100.0
+                        );
+                        series[number * contenders.len() + index].reports.push(report);
+                    }
+                    // One that fails must not spoil hours of measuring the others.
+                    Err(error) => {
+                        field.skipped.push(format!("{role}, {case_name}: {error:#}").replace('\n', " "));
+                        failed.insert((number, index));
+                        series[number * contenders.len() + index].reports.clear();
+                    }
+                }
+            }
+        }
+    }
+    let skipped = std::mem::take(&mut field.skipped);
+    let (rounds, seconds) = (options.rounds, options.seconds);
+    Ok(Results { rounds, seconds, cases, contenders, series, skipped })
+}
+
+/// Measures again when something else has used the cores or when they have moved; the least disturbed of all tries counts.
+fn measure_undisturbed(options: &CompareOptions, contender: &Contender, case: &Case) -> Result<LoadReport> {
+    let distance = || machine::core_distance(options.target_core, options.load_core);
+    let mut best: Option<LoadReport> = None;
+    for _ in 0..TRIES {
+        let before = distance()?;
+        let report = LoadReport { distance: before, ..measure(options, contender, case)? };
+        // The kernel's threads behind a loop device are others too, and always there.
+        let alone = report.others <= DISTURBED || contender.role == Role::ScstdDirect;
+        let undisturbed = alone && stats::same_distance(before, distance()?);
+        if best.as_ref().is_none_or(|best| undisturbed || report.others < best.others) {
+            best = Some(report);
+        }
+        if undisturbed {
+            break;
+        }
+    }
+    best.context("not one try")
+}
+
 fn measure(options: &CompareOptions, contender: &Contender, case: &Case) -> Result<LoadReport> {
+    let (portal, pid) = match &contender.way {
+        Way::File(file) => return measure_file(options, contender.role, file.clone(), case),
+        Way::Iscsi { portal, pid, .. } | Way::Nbd { portal, pid } => (portal.to_string(), pid.to_string()),
+    };
     let mut load = Command::new("taskset");
     load.args(["-c", &options.load_core.to_string()]).arg(std::env::current_exe()?);
-    load.args(["load", "--machine", "--warmup", "0.3", "--portal", &contender.portal.to_string()]);
-    load.args(["--target", contender.target, "--lun", &contender.lun.to_string()]);
-    load.args(["--pid", &contender.pid.to_string(), "--seconds", &options.seconds.to_string()]);
-    load.args(["--range", &contenders::DISK_SIZE.to_string()]);
-    let output = load.args(&case.arguments).output().context("starting taskset")?;
+    load.args(["load", "--machine", "--warmup", "0.3", "--portal", &portal, "--pid", &pid]);
+    load.args(["--seconds", &options.seconds.to_string(), "--range", &DISK_SIZE.to_string()]);
+    load.args(["--cores", &options.target_core.to_string(), &options.load_core.to_string()]);
+    match &contender.way {
+        Way::Iscsi { target, lun, .. } => load.args(["--target", target, "--lun", &lun.to_string()]),
+        _ => load.args(["--target", "", "--protocol", "nbd"]),
+    };
+    if contender.role == Role::ScstdPrivate {
+        load.arg("--private-luns");
+    }
+    report_of(load.args(case.arguments()))
+}
+
+/// On the core of the targets, as they would have to do it.
+fn measure_file(options: &CompareOptions, role: Role, file: PathBuf, case: &Case) -> Result<LoadReport> {
+    let (operation, order, size, seconds) = (case.operation, case.order(), case.size, options.seconds);
+    let inline = InlineOptions { file, operation, order, size, seconds };
+    if role == Role::Fio {
+        return ceiling::fio(options.target_core, &inline.file.clone(), &inline, case.depth);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", &options.target_core.to_string()]).arg(std::env::current_exe()?).arg("inline");
+    command.arg("--file").arg(&inline.file).args(["--seconds", &seconds.to_string()]);
+    // The same arguments as those of a load, as far as there are such.
+    report_of(command.args(&case.arguments()[..6]))
+}
+
+fn report_of(command: &mut Command) -> Result<LoadReport> {
+    let output = command.env("RUST_BACKTRACE", "0").output().context("starting taskset")?;
     if !output.status.success() {
         bail!("the load failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     LoadReport::from_line(String::from_utf8_lossy(&output.stdout).trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cases_have_names_and_arguments() {
-        let quick = cases(Matrix::Quick);
-        let names: Vec<&str> = quick.iter().map(|case| case.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "4 KiB READ QD 1",
-                "4 KiB WRITE QD 1",
-                "4 KiB READ QD 32",
-                "4 KiB WRITE QD 32",
-                "128 KiB READ QD 8",
-                "128 KiB WRITE QD 8"
-            ]
-        );
-        assert_eq!(quick[5].arguments.join(" "), "--op write --size 131072 --order sequential --depth 8");
-        assert_eq!(cases(Matrix::Full).len(), 22);
-        assert_eq!(case("read", 1 << 20, 8, 4, true).name, "1 MiB READ QD 8 x4 digests");
-    }
 }

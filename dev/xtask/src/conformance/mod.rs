@@ -14,6 +14,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use scst_testkit::LoopDevice;
 use scst_vmtest::scstd::{Scstd, Start};
 
 use crate::stage::Tally;
@@ -45,10 +46,14 @@ struct Pass {
 const PASSES: &[Pass] = &[
     Pass { name: "disk", lun: 0, tests: "ALL", multipath: true },
     Pass { name: "removable", lun: 1, tests: "ALL", multipath: false },
+    Pass { name: "blockio", lun: 3, tests: "ALL", multipath: false },
     Pass { name: "read-only", lun: 2, tests: "ALL.ReadOnly", multipath: false },
 ];
 
 const TARGET: &str = "iqn.2024-01.test:conformance";
+
+/// Of each disk.
+const BYTES: u64 = 256 << 20;
 
 /// For one run of the tool, which takes half a minute.
 const LIMIT_SECONDS: u64 = 150;
@@ -84,7 +89,8 @@ fn run_backend(program: &Path, backend: &str, only: Option<&str>) -> Result<Vec<
         fs::remove_dir_all(&directory)?;
     }
     fs::create_dir_all(&directory)?;
-    let config = config(&directory)?;
+    let device = LoopDevice::new(&directory.join("blockio.img"), BYTES, 512)?;
+    let config = config(&directory, device.path())?;
     // Two portals: the multipath tests want two ways to the same disk.
     let scstd = Scstd::start(Start { binary: program, directory: &directory, config: &config, backend, portals: 2 })?;
     let mut all = Vec::new();
@@ -100,21 +106,24 @@ fn run_backend(program: &Path, backend: &str, only: Option<&str>) -> Result<Vec<
     Ok(all)
 }
 
-/// Three disks: thin-provisioned, removable, and read-only.
-fn config(directory: &Path) -> Result<String> {
+/// Four disks, all thin-provisioned: three over files, of which one is removable and one read-only, and one over a block
+/// device past the page cache.
+fn config(directory: &Path, device: &Path) -> Result<String> {
     let mut devices = String::new();
     for (name, attribute) in [("disk", ""), ("removable", "removable 1"), ("read-only", "")] {
         let file = directory.join(format!("{name}.img"));
-        File::create(&file)?.set_len(256 << 20)?;
+        File::create(&file)?.set_len(BYTES)?;
         let file = file.display();
         devices.push_str(&format!(
             "    DEVICE {name} {{\n        filename {file}\n        thin_provisioned 1\n        {attribute}\n    }}\n"
         ));
     }
     Ok(format!(
-        "HANDLER vdisk_fileio {{\n{devices}}}\nTARGET_DRIVER iscsi {{\n    enabled 1\n    TARGET {TARGET} {{\n        \
+        "HANDLER vdisk_fileio {{\n{devices}}}\nHANDLER vdisk_blockio {{\n    DEVICE blockio {{\n        filename {}\n        \
+         thin_provisioned 1\n    }}\n}}\nTARGET_DRIVER iscsi {{\n    enabled 1\n    TARGET {TARGET} {{\n        \
          enabled 1\n        LUN 0 disk\n        LUN 1 removable\n        LUN 2 read-only {{\n            read_only 1\n        \
-         }}\n    }}\n}}\n"
+         }}\n        LUN 3 blockio\n    }}\n}}\n",
+        device.display()
     ))
 }
 

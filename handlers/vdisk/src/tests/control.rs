@@ -1,6 +1,8 @@
 //! The control side: files that are missing, come back, change their size.
 
 use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,6 +80,32 @@ fn a_missing_file_becomes_a_disk_when_it_is_there() {
     assert_eq!((files.registered.len(), files.next), (1, 1));
     link.close(&mut files);
     assert!(files.registered.is_empty());
+}
+
+#[test]
+fn every_reactor_has_an_open_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    make(&path, 1 << 20);
+    let disk = Vdisk::open(VdiskConfig { reactors: 2, ..VdiskConfig::file("d", &path) }).unwrap();
+    // Each with a file position of its own, which tells open file descriptions apart.
+    let position = |file: &Arc<File>| (&**file).stream_position().unwrap();
+    let mut files = Files::default();
+    let links = [disk.open_shard(&mut files).link, disk.open_shard(&mut files).link];
+    let own = |files: &Files, n: usize| Arc::clone(&files.registered[n].1);
+    (&*own(&files, 0)).seek(SeekFrom::Start(7)).unwrap();
+    assert_eq!((position(&own(&files, 0)), position(&own(&files, 1))), (7, 0));
+    let inode = |file: &Arc<File>| file.metadata().unwrap().ino();
+    assert_eq!(inode(&own(&files, 0)), inode(&own(&files, 1)));
+    // Also after the file was opened anew.
+    disk.reopen().unwrap();
+    links.iter().for_each(|link| link.refresh(&mut files));
+    (&*own(&files, 1)).seek(SeekFrom::Start(9)).unwrap();
+    assert_eq!((position(&own(&files, 0)), position(&own(&files, 1))), (0, 9));
+    // Whoever comes besides shares one.
+    disk.open_shard(&mut files);
+    assert_eq!(position(&own(&files, 2)) + position(&own(&files, 0)), 0);
+    disk.sync().unwrap();
 }
 
 #[test]

@@ -58,17 +58,6 @@ fn fewer_bytes_than_the_cdb_says() {
 }
 
 #[test]
-fn past_the_page_cache_odd_lengths_go_through_a_scratch_buffer() {
-    let mut rig = file_disk(|c| c.o_direct = true);
-    let data = pattern(3, 1024);
-    rig.io.bytes[512..1536].copy_from_slice(&data);
-    let command = rig.command(&ten(0x28, 0, 1, 2), &[], Some(700)).unwrap();
-    let outcome = rig.finish(&command);
-    assert_eq!((outcome, rig.data_in(&command, &outcome)), (Outcome::good(700), data[..700].to_vec()));
-    assert_eq!((rig.ops(), rig.mem.out), (vec![Op::Read { offset: 512, len: 1024 }], 0));
-}
-
-#[test]
 fn verify_reads_in_pieces_and_compares() {
     let mut rig = disk();
     let blocks = 1025;

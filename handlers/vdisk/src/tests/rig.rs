@@ -25,6 +25,7 @@ pub(super) enum Op {
     Flush,
     Prefetch { offset: u64, len: u64 },
     Discard { offset: u64, len: u64 },
+    Trim { offset: u64, len: u64 },
     Zero { offset: u64, len: u64 },
     Allocate { offset: u64, len: u64 },
     Mapped { offset: u64, len: u64 },
@@ -53,6 +54,8 @@ pub(super) struct FakeIo {
     pub(super) pages: bool,
     pub(super) cancelled: Vec<CmdId>,
     pub(super) bytes: Vec<u8>,
+    /// What O_DIRECT would want of reads and writes: memory, sector.
+    pub(super) alignment: Option<(u64, u64)>,
     /// Holes, as byte ranges.
     pub(super) holes: Vec<(u64, u64)>,
 }
@@ -68,10 +71,14 @@ impl IoQueue for FakeIo {
             IoOp::Flush { .. } => (Op::Flush, SgList::default(), 0),
             IoOp::Prefetch { offset, len, .. } => (Op::Prefetch { offset, len }, SgList::default(), 0),
             IoOp::Discard { offset, len, .. } => (Op::Discard { offset, len }, SgList::default(), 0),
+            IoOp::Trim { offset, len, .. } => (Op::Trim { offset, len }, SgList::default(), 0),
             IoOp::Zero { offset, len, .. } => (Op::Zero { offset, len }, SgList::default(), 0),
             IoOp::Allocate { offset, len, .. } => (Op::Allocate { offset, len }, SgList::default(), 0),
             IoOp::Mapped { offset, len, .. } => (Op::Mapped { offset, len }, SgList::default(), 0),
         };
+        if let (Some(alignment), Op::Read { offset, len } | Op::Write { offset, len, .. }) = (self.alignment, op) {
+            assert!(is_aligned(alignment, &sg, sg_offset, offset, len), "{op:?} into {sg:?} at {sg_offset}");
+        }
         self.log.push(op);
         self.queue.push_back((token, op, sg, sg_offset));
         Ok(())
@@ -109,6 +116,11 @@ impl FakeIo {
                 let to = &mut self.bytes[offset as usize..(offset + u64::from(len)) as usize];
                 (mem.copy_out(&sg, sg_offset, to) as i32, 0)
             }
+            // Whoever needs zeros must not trust in a trim.
+            Op::Trim { offset, len } => {
+                self.bytes[offset as usize..(offset + len) as usize].fill(0xdd);
+                (0, 0)
+            }
             Op::Discard { offset, len } | Op::Zero { offset, len } => {
                 self.bytes[offset as usize..(offset + len) as usize].fill(0);
                 (0, 0)
@@ -130,6 +142,19 @@ impl FakeIo {
         }
         (1, len)
     }
+}
+
+/// Each run of memory begins where it must and holds whole sectors.
+fn is_aligned((memory, sector): (u64, u64), sg: &SgList, sg_offset: u32, offset: u64, len: u32) -> bool {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for e in sg.range(sg_offset, len) {
+        match runs.last_mut() {
+            Some((start, len)) if *start + *len == e.offset => *len += u64::from(e.len),
+            _ => runs.push((e.offset, u64::from(e.len))),
+        }
+    }
+    let runs = runs.iter().all(|(start, len)| start % memory == 0 && len % sector == 0);
+    runs && offset.is_multiple_of(sector)
 }
 
 /// Memory of buffers; never reuses any, and knows what is out.
@@ -173,8 +198,8 @@ impl BufferSource for Arena {
         if self.refuse {
             return None;
         }
-        let offset = self.bytes.len() as u64;
-        self.bytes.resize(self.bytes.len() + bytes as usize, 0xa5);
+        let offset = self.bytes.len().next_multiple_of(4096) as u64;
+        self.bytes.resize(offset as usize + bytes as usize, 0xa5);
         let mut sg = SgList::default();
         // Two pieces, so that everything meets a boundary.
         let first = bytes / 2;
@@ -186,6 +211,19 @@ impl BufferSource for Arena {
 
     fn release(&mut self, _: &SgList) {
         self.out -= 1;
+    }
+}
+
+impl Arena {
+    /// A buffer of pieces of these lengths, each so many bytes behind the start of a page.
+    pub(super) fn scattered(&mut self, pieces: &[(u64, u32)]) -> SgList {
+        let mut sg = SgList::default();
+        for &(behind, len) in pieces {
+            let offset = self.bytes.len().next_multiple_of(4096) as u64 + behind;
+            self.bytes.resize((offset + u64::from(len)) as usize, 0xa5);
+            assert!(sg.push(Extent { arena: 0, len, offset }));
+        }
+        sg
     }
 }
 

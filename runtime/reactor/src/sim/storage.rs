@@ -79,7 +79,9 @@ impl World {
             }
             IoOp::Flush { .. } => (Kind::Flush { sequence: self.disks[disk].image.sequence() }, Vec::new()),
             IoOp::Prefetch { .. } => (Kind::Nothing, Vec::new()),
-            IoOp::Discard { offset, len, .. } => (Kind::Discard { offset, len }, Vec::new()),
+            IoOp::Discard { offset, len, .. } | IoOp::Trim { offset, len, .. } => {
+                (Kind::Discard { offset, len }, Vec::new())
+            }
             IoOp::Zero { offset, len, .. } => (Kind::Zero { offset, len }, Vec::new()),
             IoOp::Allocate { offset, len, .. } => (Kind::Allocate { offset, len }, Vec::new()),
             IoOp::Mapped { offset, len, .. } => (Kind::Mapped { offset, len }, Vec::new()),

@@ -8,6 +8,7 @@
 //! cannot overflow, even when every operation is being cancelled.
 #![allow(unsafe_code)]
 
+mod discard;
 mod ops;
 mod setup;
 mod sockets;
@@ -64,6 +65,8 @@ pub struct Uring {
     ops: OpTable,
     sockets: Slab<SocketState>,
     files: Slab<(FileEntry, u32)>,
+    /// The kernel is known to have discard as a command of the ring.
+    ring_discards: bool,
     /// Files that are unregistered but still used by operations are kept here as `(id, file, operations left)`.
     retired: Vec<(u32, Arc<File>, u32)>,
     io_in_flight: u32,
@@ -114,6 +117,7 @@ impl Uring {
             ops: OpTable::new(slots),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
+            ring_discards: false,
             retired: Vec::new(),
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
@@ -344,7 +348,12 @@ impl IoQueue for Uring {
 
 impl FileRegistry for Uring {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let Ok(id) = self.files.insert((FileEntry::new(file, block_device), 0)) else {
+        let mut entry = FileEntry::new(file, block_device);
+        // A kernel that has it for one device has it for all.
+        self.ring_discards =
+            self.ring_discards || (entry.is_direct() && block_device && discard::works_on(&entry.file));
+        entry.ring_discards = self.ring_discards && entry.is_direct() && block_device;
+        let Ok(id) = self.files.insert((entry, 0)) else {
             panic!("more than a million open files");
         };
         FileId(id)

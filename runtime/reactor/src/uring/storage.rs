@@ -8,6 +8,7 @@ use scst_core::ids::CmdId;
 use scst_core::io::{IoCompletion, IoOp, IoToken, QueueFull};
 
 use super::Uring;
+use super::discard;
 use super::ops::{Owner, StorageKind};
 use crate::backend::Completion;
 use crate::file::{self, PUNCH, Work, ZERO};
@@ -24,7 +25,7 @@ impl Uring {
             self.refuse(token, -libc::EBADF);
             return Ok(());
         };
-        let kind = kind_of(op, entry.block_device);
+        let kind = kind_of(op, entry.block_device, entry.ring_discards);
         let Some(slot) = self.ops.take(Owner::Storage { file, token, kind }) else { return Err(QueueFull) };
         let Some(work) = Work::of(op, &self.arenas, self.ops.iov(slot)) else {
             self.ops.put(slot);
@@ -40,7 +41,7 @@ impl Uring {
             self.pool.push(Job { key: slot, file, block_device, work, iov });
         } else {
             let data = self.ops.data(slot);
-            let entry = sqe(fd, work, self.ops.iov(slot));
+            let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device);
             self.push(entry.user_data(data));
         }
         Ok(())
@@ -81,17 +82,21 @@ impl Uring {
 
 /// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices
 /// and the search for holes.
-fn kind_of(op: &IoOp<'_>, block_device: bool) -> StorageKind {
+fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKind {
     match op {
+        IoOp::Trim { .. } if ring_discards => StorageKind::Ring,
         IoOp::Mapped { .. } => StorageKind::Offload,
-        IoOp::Discard { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => StorageKind::Offload,
+        IoOp::Discard { .. } | IoOp::Trim { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => {
+            StorageKind::Offload
+        }
         IoOp::Prefetch { .. } => StorageKind::Advice,
         _ => StorageKind::Ring,
     }
 }
 
-fn sqe(fd: types::Fd, work: Work, iov: &IoVecs) -> squeue::Entry {
+fn sqe(fd: types::Fd, work: Work, iov: &IoVecs, block_device: bool) -> squeue::Entry {
     match work {
+        Work::Trim { offset, len } if block_device => discard::entry(fd, offset, len),
         Work::Read { offset } => match iov.single() {
             Some((base, len)) => opcode::Read::new(fd, base, len).offset(offset).build(),
             None => opcode::Readv::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).build(),
@@ -109,7 +114,9 @@ fn sqe(fd: types::Fd, work: Work, iov: &IoVecs) -> squeue::Entry {
             let len = len.min(u64::from(!4095u32)) as libc::off_t;
             opcode::Fadvise::new(fd, len, libc::POSIX_FADV_WILLNEED).offset(offset).build()
         }
-        Work::Discard { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(PUNCH).build(),
+        Work::Discard { offset, len } | Work::Trim { offset, len } => {
+            opcode::Fallocate::new(fd, len).offset(offset).mode(PUNCH).build()
+        }
         Work::Zero { offset, len } => opcode::Fallocate::new(fd, len).offset(offset).mode(ZERO).build(),
         Work::Allocate { offset, len } => {
             opcode::Fallocate::new(fd, len).offset(offset).mode(libc::FALLOC_FL_KEEP_SIZE).build()

@@ -1,5 +1,6 @@
 //! The contract of `Backend`, as stories that every back-end must pass.
 
+mod block;
 mod files;
 mod mapped;
 mod sockets;
@@ -93,6 +94,23 @@ conformance! {
     files::an_unknown_file_and_a_wild_buffer_are_errors,
     mapped::pages_are_sent_as_they_are_at_that_moment,
     mapped::a_file_that_is_cut_under_a_send_breaks_only_that,
+}
+
+/// What only real back-ends have.
+macro_rules! on_block_devices {
+    ($($story:ident),* $(,)?) => {
+        mod on_block_devices {
+            $(mod $story {
+                #[test] fn uring() { crate::block::$story(crate::uring()); }
+                #[test] fn posix() { crate::block::$story(crate::posix()); }
+            })*
+        }
+    };
+}
+
+on_block_devices! {
+    a_block_device_past_the_page_cache,
+    what_is_misaligned_is_an_error_of_its_own_operation,
 }
 
 mod real {
