@@ -13,7 +13,7 @@ use scst_protocol_iscsi::event::TaskHandle;
 use scst_reactor::backend::SocketId;
 
 use crate::ids::Slot;
-use crate::limits::MAX_CHUNKS;
+use crate::limits::{MAX_CHUNKS, SMALL_RECEIVES};
 use crate::login::Login;
 
 /// Why a connection ends.
@@ -254,6 +254,13 @@ impl Input {
             }
             chunk.users > 0
         });
+    }
+
+    /// Gives back what is not needed by a connection that rests; with the next small receive the buffer becomes small.
+    pub(crate) fn rest(&mut self, pool: &mut BufferPool) {
+        self.sweep(pool);
+        self.left.shrink_to_fit();
+        self.small = SMALL_RECEIVES;
     }
 
     /// Moves unread bytes to the front. Only without a receive in flight; nothing moves while commands use the buffer.

@@ -14,7 +14,7 @@ use scst_reactor::backend::Backend;
 
 use crate::connection::{Connection, Output, Phase};
 use crate::ids::Slot;
-use crate::limits::{REST_AFTER, SEND_HEADER_BYTES, SMALL_RECEIVES};
+use crate::limits::{REST_AFTER, SEND_HEADER_BYTES};
 use crate::target::{Env, IscsiTarget};
 use crate::timers::Timer;
 
@@ -101,9 +101,14 @@ impl Rest {
         }
     }
 
+    /// Whether somebody may try again now.
+    pub(crate) fn has_starved(&self) -> bool {
+        !self.lent && !self.starved.is_empty()
+    }
+
     /// Those who may try again now.
     pub(crate) fn take_starved(&mut self) -> Vec<Slot> {
-        if self.lent { Vec::new() } else { std::mem::take(&mut self.starved) }
+        if self.has_starved() { std::mem::take(&mut self.starved) } else { Vec::new() }
     }
 }
 
@@ -149,7 +154,7 @@ impl IscsiTarget {
         state.shrink();
         session.tasks.shrink();
         connection.output.commands = Vec::new();
-        connection.input.small = SMALL_RECEIVES;
+        connection.input.rest(pool);
         shared.rest.take_back(connection, pool);
     }
 }

@@ -241,7 +241,8 @@ impl IscsiTarget {
         dirty.append(&mut self.shared.dirty);
         self.shared.dirty = dirty;
         let shared = &self.shared;
-        !(shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty()) || env.shard.has_work()
+        let nothing = shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty();
+        !nothing || shared.rest.has_starved() || env.shard.has_work()
     }
 
     /// A message from the driver of another reactor, or from the control plane.
