@@ -11,7 +11,13 @@ use crate::event::{DataError, Effect};
 use crate::handler::Parsed;
 use crate::ids::{CmdId, DeviceId};
 use crate::latency::Stage;
-use crate::luns::is_there;
+
+/// Why a command did not arrive.
+enum Refused {
+    NoSlot,
+    /// Its LUN has no nexus, as far as was looked.
+    NoNexus,
+}
 
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
@@ -32,38 +38,64 @@ impl Engine {
     }
 
     /// The same for who parses the CDB only when it is known for which device it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn arrive(
         &mut self,
         now: Nanos,
         new: &NewCommand,
-        parse: impl FnOnce(Option<DeviceId>) -> Result<Parsed, SenseData>,
+        mut parse: impl FnMut(Option<DeviceId>) -> Result<Parsed, SenseData>,
         fx: &mut Effects,
     ) -> Result<CmdId, NoSlot> {
-        self.now = now;
-        let limits = &self.config.limits;
-        let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
-        if session.closing {
+        match self.arrive_at(now, new, &mut parse, false, fx) {
+            Ok(id) => Ok(id),
+            Err(Refused::NoSlot) => Err(NoSlot),
+            Err(Refused::NoNexus) => self.arrive_first(now, new, &mut parse, fx),
+        }
+    }
+
+    /// The first command to a LUN, or one to a LUN that is not there: it has no nexus yet, or never.
+    #[cold]
+    #[inline(never)]
+    fn arrive_first(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parse: &mut dyn FnMut(Option<DeviceId>) -> Result<Parsed, SenseData>,
+        fx: &mut Effects,
+    ) -> Result<CmdId, NoSlot> {
+        let entry = new.lun.number().and_then(|lun| self.unmet(new.session, lun));
+        if entry.is_some_and(|entry| !self.meet(new.session, &entry)) {
             return Err(NoSlot);
         }
+        self.arrive_at(now, new, parse, true, fx).map_err(|_| NoSlot)
+    }
+
+    #[inline(always)]
+    fn arrive_at(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parse: &mut (impl FnMut(Option<DeviceId>) -> Result<Parsed, SenseData> + ?Sized),
+        again: bool,
+        fx: &mut Effects,
+    ) -> Result<CmdId, Refused> {
+        self.now = now;
+        let limits = &self.config.limits;
+        let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(Refused::NoSlot)?;
+        if session.closing {
+            return Err(Refused::NoSlot);
+        }
         let slot = new.lun.number().map_or(NONE, |n| session.nexus(n));
-        if slot == NONE
-            && let Some(entry) = new.lun.number().and_then(|n| session.map.get(n)).copied()
-            && is_there(&self.devices, entry.device)
-        {
-            // The first command to this LUN: it has no nexus yet.
-            return if self.meet(new.session, &entry) { self.arrive(now, new, parse, fx) } else { Err(NoSlot) };
+        if slot == NONE && !again {
+            return Err(Refused::NoNexus);
         }
         let mut nexus = self.nexuses.at_mut(slot);
         let device = nexus.as_ref().map(|n| n.device);
-        let (index, generation, command) = self.commands.claim().ok_or(NoSlot)?;
+        let (index, generation, command) = self.commands.claim().ok_or(Refused::NoSlot)?;
         let id = CmdId { index, generation };
         let bytes = command.renew(new, parse(device));
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
-        if let Some(latency) = &mut self.latency {
-            latency.arrived(id, now);
-        }
         session.commands += 1;
         let mut before = NONE;
         if let Some(nexus) = &mut nexus {

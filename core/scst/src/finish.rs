@@ -23,20 +23,14 @@ impl Engine {
         if command.state != CommandState::Executing {
             return false;
         }
-        if command.marks.contains(CommandMarks::MAPPED) {
-            if !command.is_aborted() {
-                self.complete(id, outcome, fx);
-                return false;
-            }
-            command.marks.remove(CommandMarks::MAPPED);
-        }
-        let device = command.device.and_then(|d| self.devices.get_mut(d.0 as usize)).and_then(Option::as_mut);
-        if let Some(device) = device {
-            device.executing -= 1;
-        }
         if command.marks - CommandMarks::BORROWED != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
             self.executed_specially(id, outcome, fx);
             return false;
+        }
+        if let Some(device) = command.device
+            && let Some(Some(device)) = self.devices.get_mut(device.0 as usize)
+        {
+            device.executing -= 1;
         }
         // `complete`, for what nobody waits for.
         command.marks.remove(CommandMarks::IN_TASK_SET);
@@ -50,6 +44,14 @@ impl Engine {
     /// The end of a command that was aborted, is waited for, owns a barrier, or changes something.
     #[cold]
     fn executed_specially(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        if command.marks.contains(CommandMarks::MAPPED) {
+            if !command.is_aborted() {
+                return self.complete(id, outcome, fx);
+            }
+            command.marks.remove(CommandMarks::MAPPED);
+        }
+        self.no_longer_executing(id);
         // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
         self.apply_side_effects(id, outcome.effects, fx);
         if self.command(id).is_some_and(|c| c.is_aborted()) {
@@ -81,6 +83,17 @@ impl Engine {
         self.now = now;
         self.executed(id, &Outcome::good(pages.len), fx);
         self.settle(fx);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn special_sent(&mut self, id: CmdId, marks: CommandMarks, fx: &mut Effects) {
+        if marks.contains(CommandMarks::MAPPED) {
+            self.mapped_sent(id, fx);
+        }
+        if marks.contains(CommandMarks::MEASURED) {
+            self.count_latency(id);
+        }
     }
 
     /// Mapped data have been sent, or will not be.
@@ -145,11 +158,8 @@ impl Engine {
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
         let marks = command.marks;
-        if marks.contains(CommandMarks::MAPPED) {
-            self.mapped_sent(id, fx);
-        }
-        if marks.contains(CommandMarks::MEASURED) {
-            self.count_latency(id);
+        if marks.intersects(CommandMarks::MAPPED | CommandMarks::MEASURED) {
+            self.special_sent(id, marks, fx);
         }
         self.free(id, fx);
     }

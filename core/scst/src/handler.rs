@@ -88,7 +88,10 @@ impl SideEffects {
     /// Whether there are none.
     #[inline]
     pub fn is_none(&self) -> bool {
-        self.attention_for_others.is_none() && self.control.is_none() && self.prevent_removal.is_none()
+        if self.attention_for_others.is_some() || self.control.is_some() {
+            return false;
+        }
+        self.prevent_removal.is_none()
     }
 }
 

@@ -171,7 +171,10 @@ impl DiskShard {
         if shared.disk.dummy || !shared.is_ready() || end > shared.geometry().blocks {
             return None;
         }
-        if !self.fits(cmd.sg, parsed.length.min(cmd.sg.bytes())) {
+        if let Medium::File { .. } = shared.medium
+            && (!self.fits(cmd.sg, parsed.length.min(cmd.sg.bytes()))
+                || (!write && has_fua(cmd) && shared.has_volatile_cache()))
+        {
             return None;
         }
         if write {
@@ -182,9 +185,6 @@ impl DiskShard {
             self.counters.write_commands.add(1);
             self.counters.blocks_written.add(parsed.blocks);
         } else {
-            if matches!(shared.medium, Medium::File { .. }) && has_fua(cmd) && shared.has_volatile_cache() {
-                return None;
-            }
             self.counters.read_commands.add(1);
             self.counters.blocks_read.add(parsed.blocks);
         }
@@ -308,11 +308,8 @@ fn has_fua(cmd: &ExecCommand<'_>) -> bool {
 
 /// READ (false) or WRITE (true) of 6, 10, 12 or 16 bytes.
 fn is_usual(opcode: u8) -> Option<bool> {
-    match opcode {
-        0x08 | 0x28 | 0xa8 | 0x88 => Some(false),
-        0x0a | 0x2a | 0xaa | 0x8a => Some(true),
-        _ => None,
-    }
+    // Bit 1 is what tells them apart, the group code in bits 5 and 7 tells the lengths.
+    (opcode & 0x5d == 0x08).then_some(opcode & 0x02 != 0)
 }
 
 /// Whether the command may run now.
