@@ -63,6 +63,23 @@ impl Effects {
         self.end += 1;
     }
 
+    /// Where the next effect will be.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> usize {
+        self.end
+    }
+
+    /// Adds an effect before those that have been added since a place was taken.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, place: usize, effect: Effect) {
+        if place >= self.end {
+            self.push_back(effect);
+        } else {
+            self.queue.insert(place, effect);
+            self.end += 1;
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn grow(&mut self, effect: Effect) {

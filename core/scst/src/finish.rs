@@ -139,8 +139,9 @@ impl Engine {
             return;
         }
         let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
-        self.leave_task_set(id, fx);
+        // Before what may run once it has left: a command that was ordered behind it must not be answered first.
         fx.push_back(Effect::Respond { cmd: id });
+        self.leave_task_set(id, fx);
         if awaited {
             self.no_longer_awaited(id, fx);
         }
@@ -203,20 +204,20 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else { return };
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
         command.state = CommandState::Responding;
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
-        let control = device.and_then(|d| self.device(d)).map(|d| d.control).unwrap_or_default();
-        self.leave_task_set(id, fx);
+        let device = device.and_then(|d| self.devices.get(d.0 as usize)).and_then(Option::as_ref);
+        let control = device.map(|d| d.control).unwrap_or_default();
         if by_other && control.task_aborted_status {
-            if let Some(command) = self.command_mut(id) {
-                command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
-            }
+            command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             fx.push_back(Effect::Respond { cmd: id });
+            self.leave_task_set(id, fx);
             self.no_longer_awaited(id, fx);
             return;
         }
+        self.leave_task_set(id, fx);
         if by_other {
             // SAM-5 5.14.5: the initiator hears of it through a unit attention.
             if let Some(nexus) = self.nexuses.at_mut(slot) {

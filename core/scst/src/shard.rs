@@ -253,8 +253,10 @@ impl Shard {
         let Some(handler) = self.handlers.get_mut(device.0 as usize).and_then(Option::as_mut) else { return };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
+        let place = self.effects.place();
         if self.executed(cx.now, id, &execution) {
-            self.effects.push_back(Effect::Respond { cmd: id });
+            // Before what its end has set going: a command that was ordered behind it must not be answered first.
+            self.effects.insert(place, Effect::Respond { cmd: id });
         }
     }
 
