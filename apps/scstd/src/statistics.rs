@@ -2,9 +2,9 @@
 //!
 //! Every reactor gives a [`Snapshot`], plain values taken between two turns. Sessions and logical units can be many, so
 //! a reactor gives them in parts and serves commands in between. The control thread puts the parts of all reactors
-//! together and prints a table of [`SECTIONS`].
+//! together and prints a table of `SECTIONS`.
 //!
-//! A new section is a field of [`Snapshot`] (filled in `take`, carried on in `append`) and a row of [`SECTIONS`].
+//! A new section is a field of [`Snapshot`] (filled in `take`, carried on in `append`) and a row of `SECTIONS`.
 
 mod latency;
 mod sessions;

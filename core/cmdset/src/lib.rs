@@ -38,4 +38,4 @@ pub use command::{BlockRange, DiskCommand, ParsedCommand};
 pub use mode::{ModePages, ModeValues};
 pub use mode_select::ModeChange;
 pub use params::{DiskParameters, DiskState, Geometry, PortIdentity, Provisioning};
-pub use parse::parse;
+pub use parse::{parse, plain_transfer};

@@ -73,7 +73,7 @@ const FUA: u8 = 0x08;
 /// READ and WRITE (10 and 16) with nothing in them but DPO, FUA, range and group number: what nearly every command is,
 /// read without the table. It comes to the same as the table (a test compares them); None: ask the table.
 #[inline]
-fn plain_transfer(cdb: &Cdb, disk: &DiskParameters) -> Option<ParsedCommand> {
+pub fn plain_transfer(cdb: &Cdb, disk: &DiskParameters) -> Option<ParsedCommand> {
     let opcode = cdb.opcode();
     let (length, lba, blocks, group, control) = match opcode {
         0x28 | 0x2a => (10, u64::from(cdb.u32(2)), u32::from(cdb.u16(7)), cdb.u8(6), cdb.u8(9)),

@@ -87,7 +87,13 @@ impl Lun {
     }
 
     /// The number of an ordinary logical unit.
+    #[inline]
     pub fn number(self) -> Option<u32> {
+        // Peripheral device addressing up to 255, which is what nearly every field has.
+        let field = u64::from_be_bytes(self.0);
+        if field & !(0xff << 48) == 0 {
+            return Some((field >> 48) as u32);
+        }
         match self.decode() {
             Ok(LunAddress::Number(number)) => Some(number),
             _ => None,

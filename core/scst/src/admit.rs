@@ -3,13 +3,13 @@
 use scst_scsi::{Asc, CommandFlags, DataDirection, ScsiStatus, SenseData, SenseKey, TaskAttribute};
 
 use crate::Nanos;
-use crate::buffer::{MAX_TRANSFER_BYTES, SgList};
+use crate::buffer::{Extent, MAX_TRANSFER_BYTES, SgList};
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::driver::{ExpectedTransfer, NewCommand};
 use crate::engine::{Effects, Engine, NoSlot};
 use crate::event::{DataError, Effect};
-use crate::handler::{Outcome, Parsed};
-use crate::ids::CmdId;
+use crate::handler::Parsed;
+use crate::ids::{CmdId, DeviceId};
 use crate::latency::Stage;
 use crate::luns::is_there;
 
@@ -28,6 +28,18 @@ impl Engine {
         parsed: Result<Parsed, SenseData>,
         fx: &mut Effects,
     ) -> Result<CmdId, NoSlot> {
+        self.arrive(now, new, |_| parsed, fx)
+    }
+
+    /// The same for who parses the CDB only when it is known for which device it is.
+    #[inline]
+    pub(crate) fn arrive(
+        &mut self,
+        now: Nanos,
+        new: &NewCommand,
+        parse: impl FnOnce(Option<DeviceId>) -> Result<Parsed, SenseData>,
+        fx: &mut Effects,
+    ) -> Result<CmdId, NoSlot> {
         self.now = now;
         let limits = &self.config.limits;
         let session = self.sessions.get_mut(new.session.index, new.session.generation).ok_or(NoSlot)?;
@@ -40,69 +52,100 @@ impl Engine {
             && is_there(&self.devices, entry.device)
         {
             // The first command to this LUN: it has no nexus yet.
-            return if self.meet(new.session, &entry) { self.receive(now, new, parsed, fx) } else { Err(NoSlot) };
+            return if self.meet(new.session, &entry) { self.arrive(now, new, parse, fx) } else { Err(NoSlot) };
         }
         let mut nexus = self.nexuses.at_mut(slot);
-        let (index, generation, place) = self.commands.claim().ok_or(NoSlot)?;
+        let device = nexus.as_ref().map(|n| n.device);
+        let (index, generation, command) = self.commands.claim().ok_or(NoSlot)?;
         let id = CmdId { index, generation };
-        let command = Command::renew(place, new, parsed);
+        let bytes = command.renew(new, parse(device));
         command.marks |= self.new_marks;
         let alone = session.commands == 0;
         if let Some(latency) = &mut self.latency {
             latency.arrived(id, now);
         }
         session.commands += 1;
-        let mut full = false;
+        let mut before = NONE;
         if let Some(nexus) = &mut nexus {
-            (command.nexus, command.device) = (slot, Some(nexus.device));
-            full = nexus.commands >= limits.commands_per_nexus;
+            (command.nexus, command.device) = (slot, device);
             nexus.commands += 1;
+            if nexus.commands > limits.commands_per_nexus {
+                self.respond_status(id, overload_status(alone), fx);
+                return Ok(id);
+            }
+            // Its place in the order is where it arrived, not where its buffer or its data are there.
+            if !new.held {
+                let device = self.devices.get(nexus.device.0 as usize).and_then(Option::as_ref);
+                before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
+            }
         }
-        if full {
-            self.respond_status(id, overload_status(alone), fx);
-            return Ok(id);
-        }
-        // Its place in the order is where it arrived, not where its buffer or its data are there.
-        let bytes = buffer_bytes(command);
-        if let Some(data) = new.data
-            && bytes > 0
-            && command.parsed.direction == DataDirection::ToDevice
+        if before != NONE
+            && let Some(before) = self.commands.at_mut(before)
         {
-            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
-            command.sg.push(data.slice(0, bytes));
-            command.marks |= CommandMarks::BORROWED;
-            self.join_task_set(id);
-            self.enter_task_set(id, fx);
-            return Ok(id);
+            before.next = index;
+        }
+        if let Some(latency) = &mut self.latency {
+            latency.arrived(id, now);
         }
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
-        if bytes > 0 && bytes <= MAX_TRANSFER_BYTES && room {
+        if room && bytes > 0 && bytes <= MAX_TRANSFER_BYTES && new.data.is_none() {
             session.bytes += u64::from(bytes);
-            command.reserved = bytes;
+            if let Some(command) = self.commands.get_mut(index, generation) {
+                command.reserved = bytes;
+            }
+            fx.push_back(Effect::Allocate { cmd: id, bytes });
+        } else {
+            self.arrive_specially(id, bytes, new.data, fx);
         }
-        self.join_task_set(id);
+        Ok(id)
+    }
+
+    /// The rest of the way for a command that takes no buffer, or gets none.
+    #[inline(never)]
+    fn arrive_specially(&mut self, id: CmdId, bytes: u32, data: Option<Extent>, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
         if bytes > MAX_TRANSFER_BYTES {
             // A handler has let more pass than the core can hold: never grow, refuse.
             self.reject(id, SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2400)));
             self.enter_task_set(id, fx);
         } else if bytes == 0 {
             self.enter_task_set(id, fx);
-        } else if room {
+        } else if let Some(data) = data.filter(|_| command.parsed.direction == DataDirection::ToDevice) {
+            debug_assert!(bytes <= data.len, "the driver has all that the initiator said it would send");
+            command.sg.push(data.slice(0, bytes));
+            command.marks |= CommandMarks::BORROWED;
+            self.enter_task_set(id, fx);
+        } else if self.take_share(id, bytes) {
             fx.push_back(Effect::Allocate { cmd: id, bytes });
         } else {
-            // Others of the session's commands have used up its share.
             self.respond_status(id, ScsiStatus::TASK_SET_FULL, fx);
         }
-        Ok(id)
+    }
+
+    /// Takes bytes from the session's share; false when others of its commands have used it up.
+    fn take_share(&mut self, id: CmdId, bytes: u32) -> bool {
+        let limit = self.config.limits.bytes_per_session;
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
+        let session = command.session;
+        let Some(session) = self.sessions.get_mut(session.index, session.generation) else { return false };
+        if session.bytes != 0 && session.bytes + u64::from(bytes) > limit {
+            return false;
+        }
+        session.bytes += u64::from(bytes);
+        command.reserved = bytes;
+        true
     }
 
     /// The pool has answered.
-    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+    ///
+    /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
+    #[inline(always)]
+    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
             }
-            return;
+            return false;
         };
         debug_assert_eq!(command.state, CommandState::AwaitingBuffer);
         if let Some(sg) = sg {
@@ -120,8 +163,14 @@ impl Engine {
             }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
+            // What is measured goes through the effects, where it is seen when its device gets it.
+            let measured = command.marks.contains(CommandMarks::MEASURED);
+            if !measured && self.start_plain(id) {
+                return true;
+            }
             self.enter_task_set(id, fx);
         }
+        false
     }
 
     /// The driver has fetched the data-out, or given up.
@@ -175,66 +224,67 @@ fn overload_status(alone: bool) -> ScsiStatus {
 }
 
 impl Command {
-    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there: what is large (the
-    /// buffer's list, the CDB) is written over in place, not built and copied.
-    fn renew<'a>(place: &'a mut Option<Self>, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> &'a mut Self {
-        let command = place.get_or_insert_with(|| Self::blank(new));
+    /// Makes a slot the place of a new command, without a nexus yet. A former command may be there and is written over in
+    /// place; its outcome and its place in the order stay until there are new ones, and nobody looks at them before.
+    #[inline(always)]
+    fn renew(&mut self, new: &NewCommand, parsed: Result<Parsed, SenseData>) -> u32 {
+        let command = self;
         command.state = CommandState::AwaitingBuffer;
         command.marks = if new.held { CommandMarks::UNDELIVERED } else { CommandMarks::empty() };
         command.session = new.session;
         (command.nexus, command.device) = (NONE, None);
         command.driver_tag = new.driver_tag;
-        command.expected = new.expected;
-        (command.previous, command.next) = (NONE, NONE);
         command.sg.clear();
         command.reserved = 0;
-        command.outcome = Outcome::good(0);
         command.cdb = new.cdb;
-        match parsed {
+        let bytes = match parsed {
             Ok(parsed) => {
                 command.parsed = parsed;
-                command.reject = check_expected(&mut command.parsed, new.expected.as_ref());
+                command.reject = None;
+                if is_as_expected(&parsed, new.expected.as_ref()) {
+                    parsed.length
+                } else {
+                    command.compare(new.expected.as_ref())
+                }
             }
-            Err(sense) => (command.parsed, command.reject) = (Parsed::default(), Some(sense)),
-        }
+            Err(sense) => {
+                (command.parsed, command.reject) = (Parsed::default(), Some(sense));
+                0
+            }
+        };
         let urgent = command.parsed.flags.contains(CommandFlags::IMPLICIT_HEAD_OF_QUEUE);
         command.attribute = if urgent { TaskAttribute::HeadOfQueue } else { new.attribute };
-        command
+        bytes
     }
 
-    fn blank(new: &NewCommand) -> Self {
-        Self {
-            state: CommandState::AwaitingBuffer,
-            marks: CommandMarks::empty(),
-            attribute: new.attribute,
-            session: new.session,
-            nexus: NONE,
-            device: None,
-            driver_tag: new.driver_tag,
-            parsed: Parsed::default(),
-            expected: None,
-            reject: None,
-            previous: NONE,
-            next: NONE,
-            sg: SgList::default(),
-            reserved: 0,
-            outcome: Outcome::good(0),
-            cdb: new.cdb,
-        }
+    #[inline(never)]
+    fn compare(&mut self, expected: Option<&ExpectedTransfer>) -> u32 {
+        self.reject = check_expected(&mut self.parsed, expected);
+        buffer_bytes(self, expected)
     }
 }
 
 /// How much buffer a command needs: what the CDB asks for, but no more than the initiator sends or has room for.
-fn buffer_bytes(command: &Command) -> u32 {
+fn buffer_bytes(command: &Command, expected: Option<&ExpectedTransfer>) -> u32 {
     if command.reject.is_some() || command.parsed.direction == DataDirection::None {
         return 0;
     }
     let length = command.parsed.length;
-    match command.expected {
+    match expected {
         Some(e) if e.length != 0 && e.direction != command.parsed.direction => 0,
         Some(e) => length.min(e.length),
         None => length,
     }
+}
+
+/// Whether CDB and transport say the same, which leaves nothing to compare in detail.
+#[inline(always)]
+fn is_as_expected(parsed: &Parsed, expected: Option<&ExpectedTransfer>) -> bool {
+    let Some(e) = expected else { return false };
+    if e.direction != parsed.direction || e.length != parsed.length || e.length == 0 {
+        return false;
+    }
+    matches!(e.direction, DataDirection::FromDevice | DataDirection::ToDevice)
 }
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators

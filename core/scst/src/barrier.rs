@@ -149,6 +149,8 @@ impl Engine {
     }
 
     /// A message from an engine.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn message(&mut self, message: Message, fx: &mut Effects) {
         match message {
             Message::BarrierRequest { device, barrier, scope } => {

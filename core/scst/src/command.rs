@@ -4,9 +4,9 @@ use bitflags::bitflags;
 use scst_scsi::{Cdb, SenseData, TaskAttribute};
 
 use crate::buffer::SgList;
-use crate::driver::ExpectedTransfer;
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{DeviceId, SessionId};
+use crate::slab::Vacant;
 
 /// Where a command is (DESIGN section 3; the states of the original, folded).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +74,6 @@ pub(crate) struct Command {
     pub(crate) device: Option<DeviceId>,
     pub(crate) driver_tag: u64,
     pub(crate) parsed: Parsed,
-    pub(crate) expected: Option<ExpectedTransfer>,
     /// What is wrong with it, found while it was parsed or while its data were fetched.
     pub(crate) reject: Option<SenseData>,
     /// Neighbours in the list of its nexus (by slot), in the order they entered the task set.
@@ -85,6 +84,28 @@ pub(crate) struct Command {
     pub(crate) reserved: u32,
     pub(crate) outcome: Outcome,
     pub(crate) cdb: Cdb,
+}
+
+impl Vacant for Command {
+    fn vacant() -> Self {
+        Self {
+            state: CommandState::AwaitingBuffer,
+            marks: CommandMarks::empty(),
+            attribute: TaskAttribute::Simple,
+            session: SessionId { index: 0, generation: 0 },
+            nexus: NONE,
+            device: None,
+            driver_tag: 0,
+            parsed: Parsed::default(),
+            reject: None,
+            previous: NONE,
+            next: NONE,
+            sg: SgList::default(),
+            reserved: 0,
+            outcome: Outcome::good(0),
+            cdb: Cdb::new(&[]),
+        }
+    }
 }
 
 impl Command {

@@ -9,7 +9,7 @@ use crate::Nanos;
 use crate::attention::{REPORTED_LUNS_CHANGED, attention_sense};
 use crate::buffer::{Memory, SgList};
 use crate::engine::{Effects, Engine, no_lun};
-use crate::event::{DeviceUpdate, ReservationChange};
+use crate::event::{DeviceUpdate, Effect, ReservationChange};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{CmdId, SessionId};
 
@@ -21,8 +21,25 @@ const RESERVE_10: u8 = 0x56;
 const RELEASE_10: u8 = 0x57;
 const REPORT_LUNS: u8 = 0xa0;
 
+/// Whether the core answers an operation code, for any device.
+static IS_OWN: [bool; 256] = {
+    let own = [REQUEST_SENSE, RESERVE_6, RELEASE_6, RESERVE_10, RELEASE_10, REPORT_LUNS];
+    let mut set = [false; 256];
+    let mut at = 0;
+    while at < own.len() {
+        set[own[at] as usize] = true;
+        at += 1;
+    }
+    set
+};
+
 /// Reads the CDB of a command that the core answers for a device; None: the device handler's business.
+#[inline]
 pub fn parse_for_device(cdb: &Cdb) -> Option<Result<Parsed, SenseData>> {
+    if IS_OWN[usize::from(cdb.opcode())] { parse_own(cdb) } else { None }
+}
+
+fn parse_own(cdb: &Cdb) -> Option<Result<Parsed, SenseData>> {
     match cdb.opcode() {
         REQUEST_SENSE => Some(parse_request_sense(cdb)),
         RESERVE_6 | RELEASE_6 => Some(parse_reserve_6(cdb)),
@@ -139,7 +156,9 @@ impl Engine {
             RELEASE_6 | RELEASE_10 => self.release(id, slot, fx),
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
-        self.executed(id, &outcome, fx);
+        if self.executed(id, &outcome, fx) {
+            fx.push_back(Effect::Respond { cmd: id });
+        }
         self.settle(fx);
     }
 

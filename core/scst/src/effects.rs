@@ -1,7 +1,5 @@
 //! What follows from events, in order, until somebody carries it out.
 
-use std::collections::VecDeque;
-
 use crate::buffer::SgList;
 use crate::event::Effect;
 
@@ -10,7 +8,10 @@ use crate::event::Effect;
 /// Buffers go apart: they are the largest thing an effect could have, and the sooner they are back the better.
 #[derive(Debug, Default)]
 pub struct Effects {
-    queue: VecDeque<Effect>,
+    /// Those from `next` to `end`. It starts over when all have been taken out, which is once in every run.
+    queue: Vec<Effect>,
+    next: usize,
+    end: usize,
     /// The first `released` of these; the rest are there to be written over.
     buffers: Vec<SgList>,
     released: usize,
@@ -19,19 +20,31 @@ pub struct Effects {
 impl Effects {
     /// With room for so many.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { queue: VecDeque::with_capacity(capacity), buffers: Vec::with_capacity(capacity), released: 0 }
+        Self {
+            queue: Vec::with_capacity(capacity),
+            next: 0,
+            end: 0,
+            buffers: Vec::with_capacity(capacity),
+            released: 0,
+        }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.released == 0
+        self.next == self.end && self.released == 0
     }
 
     /// The next effect.
-    #[inline]
+    #[inline(always)]
     pub fn pop_front(&mut self) -> Option<Effect> {
-        self.queue.pop_front()
+        if self.next == self.end {
+            (self.next, self.end) = (0, 0);
+            return None;
+        }
+        let effect = self.queue.get_mut(self.next)?;
+        self.next += 1;
+        Some(std::mem::replace(effect, Effect::Nothing))
     }
 
     /// A buffer to be given back. Take these before effects.
@@ -41,9 +54,36 @@ impl Effects {
         self.buffers.get(self.released)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, effect: Effect) {
-        self.queue.push_back(effect);
+        match self.queue.get_mut(self.end) {
+            Some(place) => *place = effect,
+            None => self.grow(effect),
+        }
+        self.end += 1;
+    }
+
+    /// Where the next effect will be.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> usize {
+        self.end
+    }
+
+    /// Adds an effect before those that have been added since a place was taken.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, place: usize, effect: Effect) {
+        if place >= self.end {
+            self.push_back(effect);
+        } else {
+            self.queue.insert(place, effect);
+            self.end += 1;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, effect: Effect) {
+        self.queue.push(effect);
     }
 
     /// A buffer that nobody uses any more.

@@ -165,10 +165,18 @@ impl Engine {
                 // Without a slot the driver has to answer by itself; it asks through `receive` to learn that.
                 let _ = self.receive(now, command, parsed, fx);
             }
-            Event::Buffer { cmd, sg } => self.buffer(cmd, sg.as_ref(), fx),
+            Event::Buffer { cmd, sg } => {
+                if self.buffer(cmd, sg.as_ref(), fx) {
+                    fx.push_back(Effect::Execute { cmd });
+                }
+            }
             Event::Deliver { cmd } => self.deliver(cmd, fx),
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
-            Event::Executed { cmd, outcome } => self.executed(cmd, &outcome, fx),
+            Event::Executed { cmd, outcome } => {
+                if self.executed(cmd, &outcome, fx) {
+                    fx.push_back(Effect::Respond { cmd });
+                }
+            }
             Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
             Event::TaskManagement(request) => self.task_management(request, fx),
             Event::DeviceReset { device, barrier, control } => self.device_reset(device, barrier, control, fx),
@@ -183,11 +191,14 @@ impl Engine {
         self.settle(fx);
     }
 
-    /// [`Event::Buffer`] without the event: these four come with every command.
-    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) {
+    /// [`Event::Buffer`] without the event: these four come with every command. True: execute it now.
+    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         self.now = now;
-        self.buffer(cmd, sg, fx);
+        if self.buffer(cmd, sg, fx) {
+            return true;
+        }
         self.settle(fx);
+        false
     }
 
     /// [`Event::DataReceived`].
@@ -197,11 +208,13 @@ impl Engine {
         self.settle(fx);
     }
 
-    /// [`Event::Executed`].
-    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) {
+    /// [`Event::Executed`]. True: answer it now.
+    #[inline(always)]
+    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
         self.now = now;
-        self.executed(cmd, outcome, fx);
+        let respond = self.executed(cmd, outcome, fx);
         self.settle(fx);
+        respond
     }
 
     /// [`Event::ResponseSent`].
@@ -256,6 +269,11 @@ impl Engine {
     pub fn set_takes_mapped(&mut self, session: SessionId, takes: bool) {
         if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
             found.takes_mapped = takes;
+            for &slot in &found.by_lun {
+                if let Some(nexus) = self.nexuses.at_mut(slot) {
+                    nexus.takes_mapped = takes;
+                }
+            }
         }
     }
 
@@ -281,8 +299,9 @@ impl Engine {
         self.targets.iter().flatten()
     }
 
-    /// The device behind a LUN field of a session, for its handler to parse the CDB.
-    pub fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
+    /// The device behind a LUN field of a session.
+    #[inline]
+    pub(crate) fn resolve(&self, session: SessionId, lun: scst_scsi::Lun) -> Option<DeviceId> {
         let number = lun.number()?;
         let slot = self.sessions.get(session.index, session.generation)?.nexus(number);
         match self.nexuses.at(slot) {
@@ -312,17 +331,18 @@ impl Engine {
     }
 
     /// The device a command is for.
+    #[inline]
     pub fn device_of(&self, cmd: CmdId) -> Option<DeviceId> {
         self.command(cmd)?.device
     }
 
     /// A command as its device handler sees it.
+    #[inline]
     pub fn exec_command(&self, id: CmdId) -> Option<ExecCommand<'_>> {
         let command = self.command(id)?;
         let nexus = self.nexuses.at(command.nexus)?;
-        let session = self.sessions.get(command.session.index, command.session.generation)?;
         let (relative_port, target_name) =
-            self.target(session.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
+            self.target(nexus.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
         Some(ExecCommand {
             id,
             cdb: &command.cdb,
@@ -331,7 +351,7 @@ impl Engine {
             nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
             read_only: nexus.read_only,
             // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
-            takes_mapped: session.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
+            takes_mapped: nexus.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
             relative_port,
             target_name,
@@ -339,10 +359,12 @@ impl Engine {
     }
 
     /// The response of a command in state `Responding`.
+    #[inline]
     pub fn response(&self, id: CmdId) -> Option<Response<'_>> {
         let command = self.command(id)?;
-        let descriptor = command.device.and_then(|d| self.device(d)).is_some_and(|d| d.control.descriptor_sense);
         let outcome = &command.outcome;
+        let descriptor = outcome.sense.is_some()
+            && command.device.and_then(|d| self.device(d)).is_some_and(|d| d.control.descriptor_sense);
         let data_in = outcome.transferred.min(command.sg.bytes());
         Some(Response {
             cmd: id,

@@ -74,6 +74,8 @@ pub struct TaskManagementRequest {
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the sentence on each variant names its fields")]
 pub enum Effect {
+    /// Taken out already.
+    Nothing,
     /// Get a buffer of so many bytes.
     Allocate { cmd: CmdId, bytes: u32 },
     /// Ask the driver for data-out.

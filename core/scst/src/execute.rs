@@ -17,24 +17,27 @@ const SOFTWARE_WRITE_PROTECTED: SenseData = SenseData::new(SenseKey::DATA_PROTEC
 
 impl Engine {
     /// Runs a command that nothing can keep from running, which is what nearly every command is: ordinary, alone
-    /// concerned with what it does, to a unit without reservation, barrier or attention. False: it takes the long way,
-    /// which would come to the same.
-    pub(crate) fn start_plain(&mut self, id: CmdId, fx: &mut Effects) -> bool {
+    /// concerned with what it does, to a unit without reservation, barrier or attention. True: the device handler is to
+    /// execute it. False: it takes the long way, which would come to the same.
+    #[inline(always)]
+    pub(crate) fn start_plain(&mut self, id: CmdId) -> bool {
         use CommandFlags as Flags;
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         let Some(device) = command.device else { return false };
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return false };
         let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
-        let free = device.barriers.is_empty() && device.reservation.is_none() && nexus.attentions.is_empty();
         let measured = command.marks.contains(CommandMarks::MEASURED);
-        let in_order = command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED == CommandMarks::IN_TASK_SET
-            && command.attribute == TaskAttribute::Simple
-            && nexus.ordered | nexus.head_of_queue == 0;
-        let writable = !(nexus.read_only || device.control.write_protect);
-        let plain = !flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
-            && (writable || !flags.contains(Flags::WRITES_MEDIUM));
-        if !(free && in_order && plain && command.reject.is_none()) {
+        if command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED != CommandMarks::IN_TASK_SET
+            || command.attribute != TaskAttribute::Simple
+            || nexus.ordered | nexus.head_of_queue != 0
+            || command.reject.is_some()
+            || flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
+            || !device.barriers.is_empty()
+            || device.reservation.is_some()
+            || !nexus.attentions.is_empty()
+            || (flags.contains(Flags::WRITES_MEDIUM) && (nexus.read_only || device.control.write_protect))
+        {
             return false;
         }
         command.state = CommandState::Executing;
@@ -42,7 +45,6 @@ impl Engine {
         if measured {
             self.enter_stage(id, Stage::CheckOrder);
         }
-        fx.push_back(Effect::Execute { cmd: id });
         true
     }
 

@@ -11,18 +11,22 @@ use crate::event::{DeviceUpdate, Effect};
 use crate::handler::{Outcome, SideEffects};
 use crate::ids::{CmdId, SessionId};
 use crate::latency::Stage;
+use crate::task_set::Place;
 
 impl Engine {
-    /// Whoever executed the command is done with it.
-    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
-        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
+    /// Whoever executed the command is done with it. True: it is to be answered now ([`Effect::Respond`] without the
+    /// detour; what waits in `fx` is not about it, for whatever concerned it would have left a mark).
+    #[inline(always)]
+    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
         if command.state != CommandState::Executing {
-            return;
+            return false;
         }
         if command.marks.contains(CommandMarks::MAPPED) {
             if !command.is_aborted() {
-                return self.complete(id, outcome, fx);
+                self.complete(id, outcome, fx);
+                return false;
             }
             command.marks.remove(CommandMarks::MAPPED);
         }
@@ -30,10 +34,22 @@ impl Engine {
         if let Some(device) = device {
             device.executing -= 1;
         }
-        let special = command.marks.intersects(CommandMarks::OWNS_BARRIER | CommandMarks::ABORTED);
-        if !special && outcome.effects.is_none() {
-            return self.complete(id, outcome, fx);
+        if command.marks - CommandMarks::BORROWED != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
+            self.executed_specially(id, outcome, fx);
+            return false;
         }
+        // `complete`, for what nobody waits for.
+        command.marks.remove(CommandMarks::IN_TASK_SET);
+        command.outcome = *outcome;
+        command.state = CommandState::Responding;
+        let place = Place::of(command);
+        self.close_gap(id.index, place, fx);
+        true
+    }
+
+    /// The end of a command that was aborted, is waited for, owns a barrier, or changes something.
+    #[cold]
+    fn executed_specially(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
         // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
         self.apply_side_effects(id, outcome.effects, fx);
         if self.command(id).is_some_and(|c| c.is_aborted()) {
@@ -110,19 +126,23 @@ impl Engine {
             return;
         }
         let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
-        self.leave_task_set(id, fx);
+        // Before what may run once it has left: a command that was ordered behind it must not be answered first.
         fx.push_back(Effect::Respond { cmd: id });
+        self.leave_task_set(id, fx);
         if awaited {
             self.no_longer_awaited(id, fx);
         }
     }
 
     /// Ends a command with a bare status before it entered the task set.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn respond_status(&mut self, id: CmdId, status: ScsiStatus, fx: &mut Effects) {
         self.complete(id, &Outcome::status(status), fx);
     }
 
     /// The response is gone, or cannot go any more.
+    #[inline(always)]
     pub(crate) fn response_sent(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command(id).filter(|c| c.state == CommandState::Responding) else { return };
         let marks = command.marks;
@@ -171,21 +191,23 @@ impl Engine {
     }
 
     /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, else silently.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else { return };
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
         command.state = CommandState::Responding;
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
-        let control = device.and_then(|d| self.device(d)).map(|d| d.control).unwrap_or_default();
-        self.leave_task_set(id, fx);
+        let device = device.and_then(|d| self.devices.get(d.0 as usize)).and_then(Option::as_ref);
+        let control = device.map(|d| d.control).unwrap_or_default();
         if by_other && control.task_aborted_status {
-            if let Some(command) = self.command_mut(id) {
-                command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
-            }
+            command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             fx.push_back(Effect::Respond { cmd: id });
+            self.leave_task_set(id, fx);
             self.no_longer_awaited(id, fx);
             return;
         }
+        self.leave_task_set(id, fx);
         if by_other {
             // SAM-5 5.14.5: the initiator hears of it through a unit attention.
             if let Some(nexus) = self.nexuses.at_mut(slot) {
@@ -199,13 +221,13 @@ impl Engine {
     }
 
     /// Frees the slot and what hangs on it.
+    #[inline(always)]
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
-        let Some(command) = self.command(id) else { return };
+        let Some(command) = self.commands.retire(id.index, id.generation) else { return };
         if !command.sg.is_empty() && !command.marks.contains(CommandMarks::BORROWED) {
             fx.release(&command.sg);
         }
         let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
-        self.commands.retire(id.index, id.generation);
         if nexus != NONE {
             self.nexus_lost_command(nexus, fx);
         }
@@ -219,6 +241,7 @@ impl Engine {
         }
     }
 
+    #[inline(always)]
     fn nexus_lost_command(&mut self, slot: u32, fx: &mut Effects) {
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };
         nexus.commands -= 1;
@@ -242,6 +265,8 @@ impl Engine {
     }
 
     /// The last command of a closing session has gone.
+    #[cold]
+    #[inline(never)]
     fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
         let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
         if let Some(latency) = &mut self.latency {
@@ -265,9 +290,9 @@ impl Engine {
 
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.
     pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
-        self.now = now;
-        self.executed(id, &Outcome::check(sense), fx);
-        self.settle(fx);
+        if self.executed_at(now, id, &Outcome::check(sense), fx) {
+            fx.push_back(Effect::Respond { cmd: id });
+        }
     }
 
     /// The buffer of a command, to be released by nobody but the engine; for tests and checkers.

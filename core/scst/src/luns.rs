@@ -103,7 +103,9 @@ impl Engine {
     /// is covered by POWER ON (SAM-5 5.14.2). False when a limit is reached or the device is not there.
     pub(crate) fn meet(&mut self, id: SessionId, entry: &LunEntry) -> bool {
         let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else { return false };
-        let mut nexus = Nexus::new(id, entry.lun, entry.device, entry.read_only);
+        let Some(session) = self.sessions.get(id.index, id.generation) else { return false };
+        let mut nexus = Nexus::new(id, session.target, entry.lun, entry.device, entry.read_only);
+        nexus.takes_mapped = session.takes_mapped;
         nexus.attentions.establish(POWER_ON);
         let Some((slot, _)) = self.nexuses.insert(nexus) else { return false };
         device.nexuses.push(slot);
@@ -131,6 +133,8 @@ impl Engine {
     }
 
     /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).
+    #[cold]
+    #[inline(never)]
     pub(crate) fn drop_nexus(&mut self, slot: u32, fx: &mut Effects) {
         self.release_holds(slot, fx);
         let Some((index, generation)) = self.nexuses.name(slot) else { return };

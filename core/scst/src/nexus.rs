@@ -6,6 +6,7 @@ use crate::attention::AttentionQueue;
 use crate::command::NONE;
 use crate::config::LunMap;
 use crate::ids::{DeviceId, SessionId, TargetId};
+use crate::slab::Vacant;
 
 /// A session of this engine.
 #[derive(Debug)]
@@ -39,9 +40,13 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Nexus {
     pub(crate) session: SessionId,
+    /// That of the session.
+    pub(crate) target: TargetId,
     pub(crate) lun: u32,
     pub(crate) device: DeviceId,
     pub(crate) read_only: bool,
+    /// See the session's.
+    pub(crate) takes_mapped: bool,
     /// The LUN left the map; the slot goes when its last command does.
     pub(crate) removed: bool,
     pub(crate) attentions: AttentionQueue,
@@ -60,12 +65,14 @@ pub(crate) struct Nexus {
 }
 
 impl Nexus {
-    pub(crate) fn new(session: SessionId, lun: u32, device: DeviceId, read_only: bool) -> Self {
+    pub(crate) fn new(session: SessionId, target: TargetId, lun: u32, device: DeviceId, read_only: bool) -> Self {
         Self {
             session,
+            target,
             lun,
             device,
             read_only,
+            takes_mapped: false,
             removed: false,
             attentions: AttentionQueue::default(),
             commands: 0,
@@ -76,5 +83,27 @@ impl Nexus {
             head_of_queue: 0,
             queued: 0,
         }
+    }
+}
+
+impl Vacant for Session {
+    fn vacant() -> Self {
+        Self {
+            target: TargetId(0),
+            initiator: String::new(),
+            map: Arc::default(),
+            by_lun: Vec::new(),
+            commands: 0,
+            ended: 0,
+            bytes: 0,
+            closing: false,
+            takes_mapped: false,
+        }
+    }
+}
+
+impl Vacant for Nexus {
+    fn vacant() -> Self {
+        Self::new(SessionId { index: 0, generation: 0 }, TargetId(0), 0, DeviceId(0), false)
     }
 }

@@ -147,14 +147,16 @@ impl Shard {
     /// # Errors
     /// [`NoSlot`]: the driver answers BUSY itself.
     pub fn command(&mut self, now: Nanos, new: &NewCommand) -> Result<CmdId, NoSlot> {
-        let parsed = match self.engine.resolve(new.session, new.lun) {
-            None => parse_without_lun(&new.cdb),
-            Some(device) => match parse_for_device(&new.cdb) {
-                Some(parsed) => parsed,
-                None => self.handler(device).map_or(Err(GONE), |h| h.parse(&new.cdb)),
-            },
+        let handlers = &mut self.handlers;
+        let parse = |device: Option<DeviceId>| {
+            let Some(device) = device else { return parse_without_lun(&new.cdb) };
+            if let Some(parsed) = parse_for_device(&new.cdb) {
+                return parsed;
+            }
+            let handler = handlers.get_mut(device.0 as usize).and_then(Option::as_mut);
+            handler.map_or(Err(GONE), |h| h.parse(&new.cdb))
         };
-        let id = self.engine.receive(now, new, parsed, &mut self.effects)?;
+        let id = self.engine.arrive(now, new, parse, &mut self.effects)?;
         self.engine.settle(&mut self.effects);
         Ok(id)
     }
@@ -251,7 +253,11 @@ impl Shard {
         let Some(handler) = self.handlers.get_mut(device.0 as usize).and_then(Option::as_mut) else { return };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
-        self.executed(cx.now, id, execution);
+        let place = self.effects.place();
+        if self.executed(cx.now, id, &execution) {
+            // Before what its end has set going: a command that was ordered behind it must not be answered first.
+            self.effects.insert(place, Effect::Respond { cmd: id });
+        }
     }
 
     /// The driver has spent time within the turn: who measures latencies should know.
@@ -263,15 +269,32 @@ impl Shard {
 
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        if self.engine.measures_latency() {
+        let measured = self.engine.measures_latency();
+        if measured {
             self.engine.read_clock();
         }
         while let Some(effect) = self.next_effect(cx) {
-            self.carry_out(effect, cx, driver);
+            if measured && let Effect::Execute { cmd } = effect {
+                self.engine.hand_over(cmd);
+            }
+            match effect {
+                // What every command has comes first.
+                Effect::Allocate { cmd, bytes } => self.allocate(cmd, bytes, cx, driver),
+                effect => self.carry_out(effect, cx, driver),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn allocate(&mut self, cmd: CmdId, bytes: u32, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+        let sg = cx.mem.allocate(bytes);
+        if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
+            self.execute(cmd, cx, driver);
         }
     }
 
     /// The next effect; buffers that nobody needs any more go back first.
+    #[inline(always)]
     fn next_effect(&mut self, cx: &mut RunContext<'_>) -> Option<Effect> {
         while let Some(sg) = self.effects.pop_released() {
             cx.mem.release(sg);
@@ -281,11 +304,8 @@ impl Shard {
 
     fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         match effect {
-            Effect::Allocate { cmd, bytes } => {
-                let sg = cx.mem.allocate(bytes);
-                self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects);
-            }
-            Effect::Execute { cmd } => self.execute(cmd, cx),
+            Effect::Nothing | Effect::Allocate { .. } => debug_assert!(false, "carried out by the caller"),
+            Effect::Execute { cmd } => self.execute(cmd, cx, driver),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {
                 let device = self.engine.device_of(cmd);
@@ -320,11 +340,7 @@ impl Shard {
                     driver.abort_data(session, tag, cmd);
                 }
             }
-            Effect::Respond { cmd } => {
-                if let Some(response) = self.engine.response(cmd) {
-                    driver.respond(response);
-                }
-            }
+            Effect::Respond { cmd } => self.respond(cmd, driver),
             Effect::Dropped { session, driver_tag, cmd } => driver.dropped(session, driver_tag, cmd),
             Effect::TaskManagementDone { session, driver_tag, tmf, response } => {
                 driver.task_management_done(session, driver_tag, tmf, response);
@@ -338,12 +354,16 @@ impl Shard {
         }
     }
 
-    fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>) {
-        if self.engine.measures_latency() {
-            self.engine.hand_over(cmd);
+    #[inline(always)]
+    fn respond(&self, cmd: CmdId, driver: &mut dyn TargetDriver) {
+        if let Some(response) = self.engine.response(cmd) {
+            driver.respond(response);
         }
-        let Some(exec) = self.engine.exec_command(cmd) else { return };
+    }
+
+    fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         let device = self.engine.device_of(cmd);
+        let Some(exec) = self.engine.exec_command(cmd) else { return };
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
         let Some(handler) = handler else {
             self.engine.fail(cx.now, cmd, GONE, &mut self.effects);
@@ -351,14 +371,21 @@ impl Shard {
         };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.execute(exec, &mut context);
-        self.executed(cx.now, cmd, execution);
+        if self.executed(cx.now, cmd, &execution) {
+            self.respond(cmd, driver);
+        }
     }
 
-    fn executed(&mut self, now: Nanos, cmd: CmdId, execution: Execution) {
+    /// True: the command is to be answered now.
+    #[inline(always)]
+    fn executed(&mut self, now: Nanos, cmd: CmdId, execution: &Execution) -> bool {
         match execution {
-            Execution::Done(outcome) => self.engine.executed_at(now, cmd, &outcome, &mut self.effects),
-            Execution::Mapped(pages) => self.engine.executed_mapped(now, cmd, pages, &mut self.effects),
-            Execution::Pending => {}
+            Execution::Done(outcome) => self.engine.executed_at(now, cmd, outcome, &mut self.effects),
+            Execution::Mapped(pages) => {
+                self.engine.executed_mapped(now, cmd, *pages, &mut self.effects);
+                false
+            }
+            Execution::Pending => false,
         }
     }
 

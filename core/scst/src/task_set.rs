@@ -8,8 +8,10 @@ use scst_scsi::TaskAttribute;
 
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
+use crate::event::Effect;
 use crate::ids::CmdId;
 use crate::latency::Stage;
+use crate::nexus::Nexus;
 
 /// What keeps a command from its place in the order, or has to be written down; one test for all.
 const HELD_UP_OR_MEASURED: CommandMarks =
@@ -33,6 +35,45 @@ impl Older {
     }
 }
 
+/// Where in the order a command stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    nexus: u32,
+    previous: u32,
+    next: u32,
+    attribute: TaskAttribute,
+}
+
+impl Place {
+    pub(crate) fn of(command: &Command) -> Self {
+        let &Command { nexus, previous, next, attribute, .. } = command;
+        Self { nexus, previous, next, attribute }
+    }
+}
+
+impl Nexus {
+    /// Puts a command behind all others; returns the slot of the one before it, whose `next` it has to be, or [`NONE`].
+    #[inline(always)]
+    pub(crate) fn take_in(&mut self, command: &mut Command, index: u32, restricted_reordering: bool) -> u32 {
+        if restricted_reordering && command.attribute == TaskAttribute::Simple {
+            command.attribute = TaskAttribute::Ordered;
+        }
+        command.marks |= CommandMarks::IN_TASK_SET;
+        command.previous = self.newest;
+        command.next = NONE;
+        if command.attribute != TaskAttribute::Simple {
+            self.ordered += u32::from(command.attribute == TaskAttribute::Ordered);
+            self.head_of_queue += u32::from(command.attribute == TaskAttribute::HeadOfQueue);
+        }
+        self.in_task_set += 1;
+        let before = std::mem::replace(&mut self.newest, index);
+        if before == NONE {
+            self.oldest = index;
+        }
+        before
+    }
+}
+
 impl Engine {
     /// Gives a command its place in the order of its nexus.
     pub(crate) fn join_task_set(&mut self, id: CmdId) {
@@ -41,37 +82,25 @@ impl Engine {
             return;
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
-        if let Some(device) = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref())
-            && device.control.restricted_reordering
-            && command.attribute == TaskAttribute::Simple
+        let device = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref());
+        let before = nexus.take_in(command, id.index, device.is_some_and(|d| d.control.restricted_reordering));
+        if before != NONE
+            && let Some(before) = self.commands.at_mut(before)
         {
-            command.attribute = TaskAttribute::Ordered;
-        }
-        command.marks |= CommandMarks::IN_TASK_SET;
-        command.previous = nexus.newest;
-        command.next = NONE;
-        match command.attribute {
-            TaskAttribute::Ordered => nexus.ordered += 1,
-            TaskAttribute::HeadOfQueue => nexus.head_of_queue += 1,
-            TaskAttribute::Simple | TaskAttribute::Aca => {}
-        }
-        nexus.in_task_set += 1;
-        let before = std::mem::replace(&mut nexus.newest, id.index);
-        if before == NONE {
-            nexus.oldest = id.index;
-        } else if let Some(before) = self.commands.at_mut(before) {
             before.next = id.index;
         }
     }
 
     /// A command is complete as far as the transport is concerned: it runs, or waits for its turn.
     pub(crate) fn enter_task_set(&mut self, id: CmdId, fx: &mut Effects) {
-        if !self.start_plain(id, fx) {
+        if self.start_plain(id) {
+            fx.push_back(Effect::Execute { cmd: id });
+        } else {
             self.enter_task_set_slowly(id, fx);
         }
     }
 
-    fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
+    pub(crate) fn enter_task_set_slowly(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         command.state = CommandState::Queued;
         let nexus = command.nexus;
@@ -131,7 +160,14 @@ impl Engine {
             return;
         }
         command.marks.remove(CommandMarks::IN_TASK_SET);
-        let (slot, previous, next, attribute) = (command.nexus, command.previous, command.next, command.attribute);
+        let place = Place::of(command);
+        self.close_gap(id.index, place, fx);
+    }
+
+    /// The command with this slot has left its place.
+    #[inline(always)]
+    pub(crate) fn close_gap(&mut self, index: u32, place: Place, fx: &mut Effects) {
+        let Place { nexus: slot, previous, next, attribute } = place;
         if previous != NONE
             && let Some(previous) = self.commands.at_mut(previous)
         {
@@ -143,17 +179,16 @@ impl Engine {
             next.previous = previous;
         }
         let Some(nexus) = self.nexuses.at_mut(slot) else { return };
-        if nexus.oldest == id.index {
+        if nexus.oldest == index {
             nexus.oldest = next;
         }
-        if nexus.newest == id.index {
+        if nexus.newest == index {
             nexus.newest = previous;
         }
         nexus.in_task_set -= 1;
-        match attribute {
-            TaskAttribute::Ordered => nexus.ordered -= 1,
-            TaskAttribute::HeadOfQueue => nexus.head_of_queue -= 1,
-            TaskAttribute::Simple | TaskAttribute::Aca => {}
+        if attribute != TaskAttribute::Simple {
+            nexus.ordered -= u32::from(attribute == TaskAttribute::Ordered);
+            nexus.head_of_queue -= u32::from(attribute == TaskAttribute::HeadOfQueue);
         }
         if nexus.queued > 0 {
             self.give_turns(slot, fx);
@@ -162,6 +197,8 @@ impl Engine {
 
     /// Starts every queued command of a nexus whose turn has come. Commands that complete while this goes on come
     /// back here themselves, so each start begins a fresh look.
+    #[cold]
+    #[inline(never)]
     fn give_turns(&mut self, slot: u32, fx: &mut Effects) {
         while let Some(id) = self.next_turn(slot) {
             if let Some(nexus) = self.nexuses.at_mut(slot) {

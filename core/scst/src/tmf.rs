@@ -10,6 +10,7 @@ use crate::engine::{Effects, Engine};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, ReservationChange, TaskManagementRequest};
 use crate::handler::ControlSettings;
 use crate::ids::{CmdId, DeviceId, SessionId, TmfId};
+use crate::slab::Vacant;
 
 /// A function in progress.
 #[derive(Debug)]
@@ -287,5 +288,17 @@ impl Engine {
         fx: &mut Effects,
     ) {
         fx.push_back(Effect::TaskManagementDone { session, driver_tag, tmf, response });
+    }
+}
+
+impl Vacant for Tmf {
+    fn vacant() -> Self {
+        Self {
+            session: SessionId { index: 0, generation: 0 },
+            driver_tag: 0,
+            function: TaskManagementFunction::AbortTask,
+            steps: 0,
+            response: TaskManagementResponse::Complete,
+        }
     }
 }

@@ -59,8 +59,8 @@ fn command(session: SessionId, direction: Direction, number: u32) -> NewCommand 
         cdb: Cdb::new(&direction.cdb(number)),
         attribute: TaskAttribute::Simple,
         expected: Some(ExpectedTransfer { direction: data, length: BYTES, read_length: 0 }),
-        held: false,
         data: None,
+        held: false,
     }
 }
 

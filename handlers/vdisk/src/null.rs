@@ -21,7 +21,7 @@ pub(crate) fn execute(
     cx: &mut ExecContext<'_>,
 ) -> Outcome {
     match *command {
-        DiskCommand::Read { .. } => read(read_zero, cmd, cx),
+        DiskCommand::Read { .. } => Outcome::good(read(read_zero, cmd, cx)),
         DiskCommand::Unmap { .. } => {
             let mut list = [0; MAX_UNMAP_LIST_BYTES];
             match task::unmap_list(shared, cmd, cx, &mut list) {
@@ -40,13 +40,13 @@ pub(crate) fn execute(
     }
 }
 
-/// READ.
-pub(crate) fn read(read_zero: bool, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Outcome {
+/// READ; returns how many bytes.
+pub(crate) fn read(read_zero: bool, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> u32 {
     let len = cmd.parsed.length.min(cmd.sg.bytes());
     if read_zero {
         cx.mem.fill(cmd.sg, 0, len, 0);
     }
-    Outcome::good(len)
+    len
 }
 
 /// What is left of a plan when there is no storage: the stages that change the disk itself.

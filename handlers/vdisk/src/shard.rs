@@ -112,6 +112,18 @@ impl DiskShard {
         })
     }
 
+    /// Carries out what is not usual. Apart, because it has kilobytes of answers on its stack.
+    #[cold]
+    #[inline(never)]
+    fn execute_any(&mut self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        match self.decide(cmd, cx) {
+            Ok(Todo::Simple) => self.simple(cmd, cx),
+            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), cmd, cx),
+            Ok(Todo::Done(outcome)) => Execution::Done(outcome),
+            Err(sense) => Execution::Done(Outcome::check(sense)),
+        }
+    }
+
     fn count(&self, command: &DiskCommand) {
         match command {
             DiskCommand::Read { range, .. } => {
@@ -151,7 +163,8 @@ impl DiskShard {
 
     /// A READ or WRITE as it nearly always is: nothing in the way of it, one operation. Everything in its CDB was looked
     /// at when it was parsed; what can have changed since then is looked at here. None: `decide` knows what to do.
-    fn usual(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Option<Execution> {
+    #[inline]
+    fn usual(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Option<Usual> {
         let (shared, parsed) = (&*self.shared, cmd.parsed);
         let write = is_usual(cmd.cdb.opcode())?;
         let end = parsed.lba.checked_add(parsed.blocks)?;
@@ -176,9 +189,9 @@ impl DiskShard {
             self.counters.blocks_read.add(parsed.blocks);
         }
         Some(match shared.medium {
-            Medium::File { .. } => self.simple(cmd, cx),
-            Medium::Null { .. } if write => Execution::Done(Outcome::good(0)),
-            Medium::Null { read_zero } => Execution::Done(null::read(read_zero, cmd, cx)),
+            Medium::File { .. } => Usual::Simple,
+            Medium::Null { .. } if write => Usual::Done(0),
+            Medium::Null { read_zero } => Usual::Done(null::read(read_zero, cmd, cx)),
         })
     }
 
@@ -251,6 +264,14 @@ impl DiskShard {
         }
         Execution::Pending
     }
+}
+
+/// How a usual command is carried out.
+enum Usual {
+    /// One operation into or from the buffer.
+    Simple,
+    /// It is done, with so many bytes of data-in.
+    Done(u32),
 }
 
 /// How a command is carried out.
@@ -405,7 +426,12 @@ impl HandlerShard for DiskShard {
     }
 
     fn parse(&mut self, cdb: &Cdb) -> Result<Parsed, SenseData> {
-        let parsed = scst_cmdset::parse(cdb, &self.shared.disk)?;
+        let disk = &self.shared.disk;
+        // The usual command without the detour over a typed one.
+        let parsed = match scst_cmdset::plain_transfer(cdb, disk) {
+            Some(parsed) => parsed,
+            None => scst_cmdset::parse(cdb, disk)?,
+        };
         Ok(Parsed {
             direction: parsed.direction,
             length: parsed.length,
@@ -416,14 +442,10 @@ impl HandlerShard for DiskShard {
     }
 
     fn execute(&mut self, cmd: ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
-        if let Some(execution) = self.usual(&cmd, cx) {
-            return execution;
-        }
-        match self.decide(&cmd, cx) {
-            Ok(Todo::Simple) => self.simple(&cmd, cx),
-            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), &cmd, cx),
-            Ok(Todo::Done(outcome)) => Execution::Done(outcome),
-            Err(sense) => Execution::Done(Outcome::check(sense)),
+        match self.usual(&cmd, cx) {
+            Some(Usual::Simple) => self.simple(&cmd, cx),
+            Some(Usual::Done(bytes)) => Execution::Done(Outcome::good(bytes)),
+            None => self.execute_any(&cmd, cx),
         }
     }
 

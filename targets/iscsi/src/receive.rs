@@ -345,7 +345,7 @@ fn lend_data<B: Backend>(
     state: &mut Session,
     core: Option<SessionId>,
     event: &CommandEvent,
-    env: &mut Env<'_, B>,
+    env: &Env<'_, B>,
 ) -> Option<(Extent, ChunkId)> {
     let whole = event.immediate_length == event.write_length && !event.read && !event.held;
     let unread = input.unread();

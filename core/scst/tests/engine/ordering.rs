@@ -184,3 +184,17 @@ fn a_session_has_its_share_of_buffers_and_no_more() {
     w.expect(0, &[good(t4)]);
     w.assert_clean();
 }
+
+#[test]
+fn an_ordered_command_is_not_answered_before_what_it_waited_for() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (first, a) = w.simple(0, s, &READ_1);
+    let (second, _) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
+    assert_eq!(w.executing(0), [a]);
+    // Its device answers the second one at once, while the end of the first is still being dealt with.
+    w.media[0].borrow_mut().inline = true;
+    w.finish(0, a);
+    w.expect(0, &[good(first), good(second)]);
+    w.assert_clean();
+}
