@@ -8,3 +8,4 @@ mod hostile;
 mod lifecycle;
 mod login;
 mod real;
+mod rest;
