@@ -42,7 +42,9 @@ pub(crate) fn run(options: &LimitOptions) -> Result<()> {
     let listener = TcpListener::bind(options.portal).with_context(|| format!("listening on {}", options.portal))?;
     let epoll = Epoll::new()?;
     epoll.add(&listener, LISTENER, Interest::Read)?;
-    let payload = vec![0; MAX_BURST as usize];
+    // Memory with something in it: pages that nobody has written are all one and the same page of zeros, which never
+    // leaves the nearest cache, and no target has its data there.
+    let payload = scst_testkit::rng::Rng::new(2).bytes(MAX_BURST as usize);
     let mut clients: BTreeMap<usize, Client> = BTreeMap::new();
     let mut next = 0;
     let mut events = Events::new();
