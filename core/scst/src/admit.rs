@@ -195,9 +195,10 @@ impl Engine {
             }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
-            // What is measured goes through the effects, where it is seen when its device gets it.
-            let measured = command.marks.contains(CommandMarks::MEASURED);
-            if !measured && self.start_plain(id) {
+            // What is measured goes through the effects, where it is seen when its device gets it; so does everything
+            // while the answer of a command that it may have waited for is among them.
+            let long_way = command.marks.contains(CommandMarks::MEASURED) || fx.is_in_order();
+            if !long_way && self.start_plain(id) {
                 return true;
             }
             self.enter_task_set(id, fx);

@@ -296,7 +296,7 @@ impl Engine {
         match owned.owner {
             BarrierOwner::Command(id) => {
                 // What held when the barrier was asked for may have changed while it closed.
-                match self.reservation_conflict(id, device) {
+                match self.reservation_conflict(id, device).or_else(|| self.write_protection(id, device)) {
                     Some(outcome) => {
                         self.release_barrier_of(id, device, DeviceUpdate::default(), fx);
                         self.complete(id, &outcome, fx);
@@ -363,8 +363,8 @@ impl Engine {
         };
         let Some(holder) = held else { return };
         let session = self.sessions.get(holder.session.index, holder.session.generation);
-        let lost = holder.reactor == self.config.reactor
-            && session.is_none_or(|s| s.nexus(holder.lun) == crate::command::NONE);
+        let nexus = session.and_then(|s| self.nexuses.at(s.nexus(holder.lun)));
+        let lost = holder.reactor == self.config.reactor && nexus.is_none_or(|n| n.device != device);
         if lost {
             let update = DeviceUpdate {
                 reservation: Some(ReservationChange::ReleaseBy(holder)),

@@ -156,8 +156,9 @@ impl Engine {
             RELEASE_6 | RELEASE_10 => self.release(id, slot, fx),
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
+        let place = fx.place();
         if self.executed(id, &outcome, fx) {
-            fx.push_back(Effect::Respond { cmd: id });
+            fx.insert(place, Effect::Respond { cmd: id });
         }
         self.settle(fx);
     }

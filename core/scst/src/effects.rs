@@ -15,6 +15,8 @@ pub struct Effects {
     /// The first `released` of these; the rest are there to be written over.
     buffers: Vec<SgList>,
     released: usize,
+    /// See `keep_order`.
+    in_order: bool,
 }
 
 impl Effects {
@@ -26,6 +28,7 @@ impl Effects {
             end: 0,
             buffers: Vec::with_capacity(capacity),
             released: 0,
+            in_order: false,
         }
     }
 
@@ -40,6 +43,7 @@ impl Effects {
     pub fn pop_front(&mut self) -> Option<Effect> {
         if self.next == self.end {
             (self.next, self.end) = (0, 0);
+            self.in_order = false;
             return None;
         }
         let effect = self.queue.get_mut(self.next)?;
@@ -72,12 +76,23 @@ impl Effects {
     /// Adds an effect before those that have been added since a place was taken.
     #[inline(always)]
     pub(crate) fn insert(&mut self, place: usize, effect: Effect) {
-        if place >= self.end {
-            self.push_back(effect);
-        } else {
-            self.queue.insert(place, effect);
-            self.end += 1;
+        self.push_back(effect);
+        if let Some(since) = self.queue.get_mut(place..self.end) {
+            since.rotate_right(1);
         }
+    }
+
+    /// A command that others may have waited for has left its task set: until everything here has been carried out,
+    /// nothing may overtake it.
+    #[inline]
+    pub(crate) fn keep_order(&mut self) {
+        self.in_order = true;
+    }
+
+    /// Whether everything has to wait for its turn in the queue.
+    #[inline(always)]
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.in_order
     }
 
     #[cold]
@@ -94,5 +109,43 @@ impl Effects {
             None => self.buffers.push(*sg),
         }
         self.released += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::CmdId;
+
+    fn respond(index: u32) -> Effect {
+        Effect::Respond { cmd: CmdId { index, generation: 0 } }
+    }
+
+    #[test]
+    fn what_is_inserted_comes_before_what_was_added_since_and_the_queue_does_not_grow() {
+        let mut effects = Effects::with_capacity(4);
+        for _ in 0..100 {
+            effects.push_back(respond(0));
+            let place = effects.place();
+            effects.push_back(respond(2));
+            effects.push_back(respond(3));
+            effects.insert(place, respond(1));
+            let place = effects.place();
+            effects.insert(place, respond(4));
+            let order: Vec<u32> = std::iter::from_fn(|| effects.pop_front())
+                .map(|effect| if let Effect::Respond { cmd } = effect { cmd.index } else { panic!("{effect:?}") })
+                .collect();
+            assert_eq!(order, [0, 1, 2, 3, 4]);
+        }
+        assert_eq!(effects.queue.len(), 5);
+    }
+
+    #[test]
+    fn order_is_kept_until_all_is_carried_out() {
+        let mut effects = Effects::with_capacity(4);
+        effects.push_back(respond(0));
+        effects.keep_order();
+        assert!(effects.pop_front().is_some() && effects.is_in_order());
+        assert!(effects.pop_front().is_none() && !effects.is_in_order());
     }
 }

@@ -173,8 +173,9 @@ impl Engine {
             Event::Deliver { cmd } => self.deliver(cmd, fx),
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
             Event::Executed { cmd, outcome } => {
+                let place = fx.place();
                 if self.executed(cmd, &outcome, fx) {
-                    fx.push_back(Effect::Respond { cmd });
+                    fx.insert(place, Effect::Respond { cmd });
                 }
             }
             Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
@@ -308,6 +309,17 @@ impl Engine {
             Some(nexus) => Some(nexus.device),
             None => self.unmet(session, number).map(|entry| entry.device),
         }
+    }
+
+    /// Whether nothing orders the commands of a LUN of a session at the moment.
+    #[inline]
+    pub(crate) fn is_unordered(&self, session: SessionId, lun: scst_scsi::Lun) -> bool {
+        let slot = lun.number().zip(self.sessions.get(session.index, session.generation));
+        let Some(nexus) = slot.and_then(|(number, session)| self.nexuses.at(session.nexus(number))) else {
+            return false;
+        };
+        let restricted = self.device(nexus.device).is_none_or(|d| d.control.restricted_reordering);
+        nexus.ordered | nexus.head_of_queue == 0 && !restricted
     }
 
     /// State of a command, if it is still there.

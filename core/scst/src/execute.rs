@@ -102,9 +102,7 @@ impl Engine {
         }
         let command = self.commands.get(id.index, id.generation)?;
         let flags = command.parsed.flags;
-        let found = self.devices.get(device.0 as usize)?.as_ref()?;
         let (slot, reject) = (command.nexus, command.reject);
-        let write_protect = found.control.write_protect;
         let nexus = self.nexuses.at_mut(slot)?;
         if !nexus.attentions.is_empty() && !flags.contains(CommandFlags::SKIPS_UNIT_ATTENTION) {
             let asc = nexus.attentions.take()?;
@@ -114,15 +112,16 @@ impl Engine {
         if let Some(sense) = reject {
             return Some(Outcome::check(sense));
         }
-        if flags.contains(CommandFlags::WRITES_MEDIUM) {
-            if nexus.read_only {
-                return Some(Outcome::check(WRITE_PROTECTED));
-            }
-            if write_protect {
-                return Some(Outcome::check(SOFTWARE_WRITE_PROTECTED));
-            }
+        self.write_protection(id, device)
+    }
+
+    /// Whether the medium is protected from the command.
+    pub(crate) fn write_protection(&self, id: CmdId, device: DeviceId) -> Option<Outcome> {
+        let command = self.command(id).filter(|c| c.parsed.flags.contains(CommandFlags::WRITES_MEDIUM))?;
+        if self.nexuses.at(command.nexus)?.read_only {
+            return Some(Outcome::check(WRITE_PROTECTED));
         }
-        None
+        self.device(device)?.control.write_protect.then_some(Outcome::check(SOFTWARE_WRITE_PROTECTED))
     }
 
     /// SPC-2 5.5.1: whether another nexus's reservation refuses the command.

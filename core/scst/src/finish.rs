@@ -300,8 +300,9 @@ impl Engine {
 
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.
     pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
+        let place = fx.place();
         if self.executed_at(now, id, &Outcome::check(sense), fx) {
-            fx.push_back(Effect::Respond { cmd: id });
+            fx.insert(place, Effect::Respond { cmd: id });
         }
     }
 

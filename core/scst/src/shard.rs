@@ -135,11 +135,12 @@ impl Shard {
         self.engine.handle(now, Event::SessionDown { session }, &mut self.effects);
     }
 
-    /// Whether a command for this LUN may come with its data ([`NewCommand::data`]).
+    /// Whether a SIMPLE command for this LUN may come with its data ([`NewCommand::data`]): its device takes them from
+    /// anywhere, and there is no older command that it would have to wait for.
     pub fn takes_data_in_place(&self, session: SessionId, lun: Lun) -> bool {
         let device = self.engine.resolve(session, lun);
         let handler = device.and_then(|d| self.handlers.get(d.0 as usize)).and_then(Option::as_ref);
-        handler.is_some_and(|handler| handler.takes_data_in_place())
+        handler.is_some_and(|handler| handler.takes_data_in_place()) && self.engine.is_unordered(session, lun)
     }
 
     /// A command has arrived.

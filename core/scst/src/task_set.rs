@@ -187,6 +187,7 @@ impl Engine {
         }
         nexus.in_task_set -= 1;
         if attribute != TaskAttribute::Simple {
+            fx.keep_order();
             nexus.ordered -= u32::from(attribute == TaskAttribute::Ordered);
             nexus.head_of_queue -= u32::from(attribute == TaskAttribute::HeadOfQueue);
         }

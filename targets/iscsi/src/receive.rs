@@ -11,7 +11,7 @@ use scst_protocol_iscsi::event::{CommandEvent, Input as Step, LogoutReason, Recv
 use scst_protocol_iscsi::login::SessionType;
 use scst_protocol_iscsi::session::Session;
 use scst_reactor::backend::Backend;
-use scst_scsi::{DataDirection, ScsiStatus};
+use scst_scsi::{DataDirection, ScsiStatus, TaskAttribute};
 
 use crate::connection::{ChunkId, Connection, Direct, Input, Phase, Want, Why};
 use crate::driver::tmf_tag;
@@ -175,6 +175,7 @@ impl IscsiTarget {
     /// Starts the next receive.
     pub(crate) fn arm_receive<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
         let Some((connection, session, shared)) = self.parts(slot) else { return };
+        connection.input.sweep(env.pool);
         if !connection.is_open() || connection.input.in_flight || connection.output.close_after.is_some() {
             return;
         }
@@ -185,7 +186,6 @@ impl IscsiTarget {
             }
             Want::Payload { .. } | Want::Bytes(_) => None,
         };
-        connection.input.sweep(env.pool);
         if !fit_read_ahead(connection, env.pool) {
             if connection.input.is_used() {
                 // The commands whose data are in it make room when they are done.
@@ -338,7 +338,7 @@ fn take_command<B: Backend>(
 
 /// Leaves the data of a WRITE where they have been received, if all of them came with the command and are there, and
 /// its device takes them from anywhere. A command that waits for older ones may wait for what comes behind it in the
-/// stream, so it must not keep the buffer.
+/// stream, so it must not keep the buffer: only what can run at once is left there.
 fn lend_data<B: Backend>(
     input: &mut Input,
     protocol: &mut Protocol,
@@ -347,7 +347,8 @@ fn lend_data<B: Backend>(
     event: &CommandEvent,
     env: &Env<'_, B>,
 ) -> Option<(Extent, ChunkId)> {
-    let whole = event.immediate_length == event.write_length && !event.read && !event.held;
+    let simple = event.attribute == TaskAttribute::Simple && !event.held;
+    let whole = event.immediate_length == event.write_length && !event.read && simple;
     let unread = input.unread();
     if !whole || event.write_length < LEND_MIN || unread.len < event.write_length || !input.may_lend() {
         return None;

@@ -119,6 +119,9 @@ impl IscsiTarget {
         }
         if segments.is_empty() {
             debug_assert!(!sent.more, "an empty send buffer has room for any PDU");
+            if connection.resting {
+                shared.rest.sent(connection, false, env.pool);
+            }
         } else {
             connection.output.length = segments.iter().map(|e| e.len).sum();
             let token = token(Operation::Send, slot);

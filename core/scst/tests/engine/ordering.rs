@@ -198,3 +198,30 @@ fn an_ordered_command_is_not_answered_before_what_it_waited_for() {
     w.expect(0, &[good(first), good(second)]);
     w.assert_clean();
 }
+
+#[test]
+fn a_command_that_arrives_while_an_ordered_one_ends_is_answered_after_it() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (first, a) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
+    assert_eq!(w.executing(0), [a]);
+    w.media[0].borrow_mut().inline = true;
+    // It arrives, then the first one ends, then the shard runs.
+    let (second, _) = w.arrive(0, new_command(s, 0, &READ_1, TaskAttribute::Simple));
+    w.finish(0, a);
+    w.expect(0, &[good(first), good(second)]);
+    w.assert_clean();
+}
+
+#[test]
+fn what_waited_for_report_luns_is_answered_after_it() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    w.media[0].borrow_mut().inline = true;
+    let report_luns = [0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    let (first, _) = w.arrive(0, new_command(s, 0, &report_luns, TaskAttribute::Simple));
+    let (second, _) = w.arrive(0, new_command(s, 0, &READ_1, TaskAttribute::Simple));
+    w.run(0);
+    w.expect(0, &[good(first), good(second)]);
+    w.assert_clean();
+}
