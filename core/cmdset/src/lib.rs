@@ -1,7 +1,6 @@
 //! SPC, SBC and SSC command sets for virtual disks, optical memory devices and tapes, without I/O.
 //!
-//! Called by the device handlers that emulate a device (`handlers/vdisk`, `handlers/perf`, later BLOCKIO and the like). A handler parses a
-//! CDB with [`parse()`] into a [`DiskCommand`], admits it with [`ParsedCommand::admit`] when it starts, and either
+//! Called by the device handlers that emulate a device (`handlers/vdisk`, `handlers/perf`). A handler parses a CDB with [`parse()`] into a [`DiskCommand`], admits it with [`ParsedCommand::admit`] when it starts, and either
 //! moves data itself (READ, WRITE, ...) or lets this crate build the answer into a scratch buffer (everything else).
 //!
 //! It never does I/O, keeps no state of its own besides values the handler holds ([`ModePages`]), never allocates, and

@@ -15,6 +15,7 @@
 
 mod admit;
 mod attention;
+pub mod attribute;
 mod barrier;
 pub mod buffer;
 mod command;

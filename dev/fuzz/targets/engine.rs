@@ -1,7 +1,7 @@
 //! Any order of events on the engines of up to three reactors; the checks are those of the engine's random histories.
 #![no_main]
-#![allow(dead_code, reason = "the world has more to offer than histories use")]
 
+#[expect(dead_code, reason = "the engine's stories use all of it, its histories a part")]
 #[path = "../../../core/scst/tests/engine/common.rs"]
 mod common;
 #[path = "../../../core/scst/tests/engine/random.rs"]

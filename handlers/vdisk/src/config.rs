@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use scst_cmdset::DiskParameters;
+use scst_core::attribute::{hex, naa, number, switch, text};
 use scst_scsi::designator::Naa;
 use thiserror::Error;
 
@@ -322,41 +323,6 @@ fn remedy_for(attribute: &str) -> &'static str {
         "t10_dev_id" => "use at most 127 printable ASCII characters",
         _ => "use 0 or 1",
     }
-}
-
-fn number(value: &str) -> Option<u64> {
-    match value.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => value.parse().ok(),
-    }
-}
-
-fn switch(value: &str, field: &mut bool) -> Option<()> {
-    *field = match value {
-        "0" => false,
-        "1" => true,
-        _ => return None,
-    };
-    Some(())
-}
-
-fn text(value: &str, max: usize, field: &mut Option<String>) -> Option<()> {
-    let fits = (1..=max).contains(&value.len()) && value.bytes().all(|b| (0x20..=0x7e).contains(&b));
-    fits.then(|| *field = Some(value.to_owned()))
-}
-
-/// So many hexadecimal digits, with or without 0x.
-fn hex(value: &str, count: usize) -> Option<u128> {
-    let digits = value.strip_prefix("0x").unwrap_or(value);
-    let valid = digits.len() == count && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    u128::from_str_radix(digits, 16).ok().filter(|_| valid)
-}
-
-/// An NAA of eight bytes, or of sixteen if it begins with the digit 6.
-fn naa(value: &str) -> Option<Naa> {
-    let short = hex(value, 16).map(|id| (id as u64).to_be_bytes());
-    let long = hex(value, 32).map(u128::to_be_bytes);
-    short.and_then(|id| Naa::from_bytes(&id)).or_else(|| Naa::from_bytes(&long?))
 }
 
 #[cfg(test)]

@@ -120,22 +120,17 @@ pub const GLOBAL: Table = &[&[
 /// Attributes of `HANDLER`.
 pub const HANDLER: Table = &[&[no_effect("trace_level", Kind::Text(256), "", LOG)]];
 
+/// Of disks whose writes may be cached.
+const CACHE: &[Rule] = &[
+    rule("write_through", BOOL, "0", "Every write is durable before it is answered; the disk reports no write cache."),
+    rule("nv_cache", BOOL, "0", "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk."),
+];
+
 /// Attributes of `DEVICE` under `HANDLER vdisk_fileio`.
 pub const VDISK_FILEIO: Table = &[
+    &[rule("filename", Kind::Path, "", "The backing file or block device. Required.")],
+    CACHE,
     &[
-        rule("filename", Kind::Path, "", "The backing file or block device. Required."),
-        rule(
-            "write_through",
-            BOOL,
-            "0",
-            "Every write is durable before it is answered; the disk reports no write cache.",
-        ),
-        rule(
-            "nv_cache",
-            BOOL,
-            "0",
-            "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk.",
-        ),
         rule("o_direct", BOOL, "0", "Opens the file with O_DIRECT, past the page cache."),
         rule(
             "zero_copy_read",
@@ -160,20 +155,9 @@ pub const VDISK_FILEIO: Table = &[
 
 /// Attributes of `DEVICE` under `HANDLER vdisk_blockio`.
 pub const VDISK_BLOCKIO: Table = &[
+    &[rule("filename", Kind::Path, "", "The block device; it is read and written past the page cache. Required.")],
+    CACHE,
     &[
-        rule("filename", Kind::Path, "", "The block device; it is read and written past the page cache. Required."),
-        rule(
-            "write_through",
-            BOOL,
-            "0",
-            "Every write is durable before it is answered; the disk reports no write cache.",
-        ),
-        rule(
-            "nv_cache",
-            BOOL,
-            "0",
-            "The cache survives a power loss: SYNCHRONIZE CACHE and FUA need not reach the disk.",
-        ),
         rule(
             "thin_provisioned",
             BOOL,
