@@ -240,3 +240,23 @@ fn prevention_is_in_force_for_the_very_next_command() {
     assert_eq!(w.executing(1), [a]);
     assert!(w.nodes[0].shard.engine().exec_command(a).unwrap().removal_prevented);
 }
+
+#[test]
+fn a_write_that_waited_behind_the_write_protection_is_refused() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let compare = |lba| [0x89, 0, 0, 0, 0, lba, 0, 0, 1, 0];
+    let (t1, first) = w.simple(0, s, &compare(0));
+    let (t2, select) = w.simple(0, s, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (t3, _) = w.simple(0, s, &compare(2));
+    assert_eq!(w.executing(0), [first]);
+    w.finish(0, first);
+    assert_eq!(w.executing(0), [select]);
+    let control = ControlSettings { write_protect: true, ..w.media[0].borrow().control };
+    let effects = SideEffects { control: Some(control), ..SideEffects::default() };
+    w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+    w.finish(0, select);
+    let protected = Seen::Response(t3, ScsiStatus::CHECK_CONDITION, Some((7, 0x2702)));
+    w.expect(0, &[good(t1), good(t2), protected]);
+    w.assert_clean();
+}
