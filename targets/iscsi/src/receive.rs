@@ -326,7 +326,7 @@ fn take_command<B: Backend>(
     if let Some((_, chunk)) = lent {
         match session.tasks.get_mut(event.task).filter(|_| cmd.is_some()) {
             Some(task) => task.lent = Some(chunk),
-            None => drop(connection.input.give_back(chunk)),
+            None => connection.input.give_back(chunk),
         }
     }
     if cmd.is_none() {
