@@ -65,12 +65,23 @@ impl FileEntry {
             return None;
         }
         let fd = self.file.as_raw_fd();
-        let result = match Work::of(op, arenas, iov)? {
-            Work::Read { offset } => {
-                // SAFETY: the ranges are the caller's for the time of the call.
+        let (work, range) = (Work::of(op, arenas, iov)?, iov.single());
+        // SAFETY, for all: the ranges are the caller's for the time of the call. One range without flags has calls of its
+        // own, which are the cheaper ones.
+        let result = match (work, range) {
+            (Work::Read { offset }, Some((base, len))) if flags == 0 => {
+                // SAFETY: as above.
+                retry(|| unsafe { libc::pread(fd, base.cast(), len as usize, offset as _) })
+            }
+            (Work::Write { offset, .. }, Some((base, len))) if flags == 0 => {
+                // SAFETY: as above.
+                retry(|| unsafe { libc::pwrite(fd, base.cast(), len as usize, offset as _) })
+            }
+            (Work::Read { offset }, _) => {
+                // SAFETY: as above.
                 retry(|| unsafe { libc::preadv2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
             }
-            Work::Write { offset, .. } => {
+            (Work::Write { offset, .. }, _) => {
                 // SAFETY: as above.
                 retry(|| unsafe { libc::pwritev2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
             }

@@ -8,6 +8,7 @@
 //! cannot overflow, even when every operation is being cancelled.
 #![allow(unsafe_code)]
 
+mod alarm;
 mod discard;
 mod ops;
 mod setup;
@@ -40,6 +41,7 @@ use crate::slab::Slab;
 use crate::spin::Spin;
 pub use setup::UringError;
 
+use alarm::Alarm;
 use ops::{OpTable, Tag};
 use sockets::SocketState;
 
@@ -62,6 +64,7 @@ pub struct Uring {
     /// Where the read of the doorbell's eventfd goes.
     bell_word: Box<u64>,
     bell_armed: bool,
+    alarm: Alarm,
     ops: OpTable,
     sockets: Slab<SocketState>,
     files: Slab<(FileEntry, u32)>,
@@ -114,6 +117,7 @@ impl Uring {
             bell,
             bell_word: Box::new(0),
             bell_armed: false,
+            alarm: Alarm::new(),
             ops: OpTable::new(slots),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
@@ -227,6 +231,8 @@ impl Uring {
             // Only the cancelled operation's own completion counts.
             Some(Tag::Cancel) => {}
             Some(Tag::Bell) => self.bell_armed = false,
+            Some(Tag::Alarm) => self.alarm.gone_off(),
+            Some(Tag::AlarmMoved) => {}
             None => self.stray(data),
         }
     }
@@ -300,21 +306,24 @@ impl Uring {
         self.flush_backlog();
         self.take_done();
         let mut want = 0;
-        let mut timeout = None;
         if self.ready.is_empty() && self.backlog.is_empty() {
-            let clock = clock::now();
-            timeout = deadline.map(|at| Nanos(at.0.saturating_sub(clock.0)));
-            if timeout != Some(Nanos(0)) {
+            // Without polling the time of the last turn is near enough: a deadline that has passed since then ends the
+            // sleep at once.
+            let clock = if self.spin.is_on() { clock::now() } else { self.now };
+            if deadline.is_none_or(|at| at > clock) {
                 if clock < poll_until {
                     self.poll(deadline.map_or(poll_until, |at| at.min(poll_until)))?;
                 } else if self.bell.prepare_sleep() {
                     want = 1;
+                    if let Some(entry) = deadline.and_then(|at| self.alarm.at(at)) {
+                        self.push(entry);
+                    }
                 }
             }
         }
         self.slept = want > 0;
         if want > 0 || self.must_enter() {
-            self.enter(want, if want > 0 { timeout } else { None })?;
+            self.enter(want, None)?;
         }
         let rung = self.bell.awake();
         self.now = clock::now();

@@ -11,6 +11,8 @@ use crate::iovec::{self, IoVecs};
 const KIND_OP: u64 = 1;
 const KIND_CANCEL: u64 = 2;
 const KIND_BELL: u64 = 3;
+const KIND_ALARM: u64 = 4;
+const KIND_ALARM_MOVED: u64 = 5;
 const GENERATION: u32 = 0xff_ffff;
 
 /// What a completion is about.
@@ -19,6 +21,8 @@ pub(crate) enum Tag {
     Op { slot: u32, generation: u32 },
     Cancel,
     Bell,
+    Alarm,
+    AlarmMoved,
 }
 
 impl Tag {
@@ -27,6 +31,8 @@ impl Tag {
             Self::Op { slot, generation } => KIND_OP << 56 | u64::from(generation & GENERATION) << 32 | u64::from(slot),
             Self::Cancel => KIND_CANCEL << 56,
             Self::Bell => KIND_BELL << 56,
+            Self::Alarm => KIND_ALARM << 56,
+            Self::AlarmMoved => KIND_ALARM_MOVED << 56,
         }
     }
 
@@ -35,6 +41,8 @@ impl Tag {
             KIND_OP => Some(Self::Op { slot: data as u32, generation: (data >> 32) as u32 & GENERATION }),
             KIND_CANCEL => Some(Self::Cancel),
             KIND_BELL => Some(Self::Bell),
+            KIND_ALARM => Some(Self::Alarm),
+            KIND_ALARM_MOVED => Some(Self::AlarmMoved),
             _ => None,
         }
     }
@@ -174,7 +182,8 @@ mod tests {
 
     #[test]
     fn user_data_says_what_a_completion_is_about() {
-        for tag in [Tag::Op { slot: u32::MAX, generation: 0xff_ffff }, Tag::Cancel, Tag::Bell] {
+        let op = Tag::Op { slot: u32::MAX, generation: 0xff_ffff };
+        for tag in [op, Tag::Cancel, Tag::Bell, Tag::Alarm, Tag::AlarmMoved] {
             assert_eq!(Tag::decode(tag.encode()), Some(tag));
         }
         assert_eq!(Tag::decode(0), None);

@@ -98,6 +98,8 @@ fn check(ring: &IoUring) -> Result<(), UringError> {
         (opcode::RecvMsg::CODE, "RECVMSG"),
         (opcode::Accept::CODE, "ACCEPT"),
         (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+        (opcode::Timeout::CODE, "TIMEOUT"),
+        (opcode::TimeoutRemove::CODE, "TIMEOUT_REMOVE"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(UringError::Lacks(name)),

@@ -233,10 +233,15 @@ impl Uring {
 
 /// One send that does not wait; 0 when there is no room at all.
 fn send_some(fd: RawFd, iov: &mut IoVecs) -> Result<u32, i32> {
-    let header = iovec::header(iov);
+    const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (range, header) = (iov.single(), iovec::header(iov));
     loop {
-        // SAFETY: the header and its ranges are the caller's for the time of the call.
-        let n = unsafe { libc::sendmsg(fd, &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        let n = match range {
+            // SAFETY: the range is the caller's for the time of the call.
+            Some((base, len)) => unsafe { libc::send(fd, base.cast(), len as usize, FLAGS) },
+            // SAFETY: the header and its ranges are the caller's for the time of the call.
+            None => unsafe { libc::sendmsg(fd, &header, FLAGS) },
+        };
         if n >= 0 {
             return Ok(n as u32);
         }

@@ -114,6 +114,7 @@ on_block_devices! {
 }
 
 mod real {
+    use scst_core::Nanos;
     use scst_reactor::backend::{Backend, Completion, SocketToken};
     use scst_reactor::{AnyBackend, BackendChoice, open};
 
@@ -161,10 +162,33 @@ mod real {
     }
 
     #[test]
+    fn a_deadline_may_come_nearer_and_go_away_from_wait_to_wait() {
+        const HOUR: Nanos = Nanos::from_secs(3600);
+        for choice in [BackendChoice::Uring, BackendChoice::Posix] {
+            let mut backend = open(choice, &crate::config(&crate::pool())).unwrap();
+            let waker = backend.waker();
+            let mut out = Vec::new();
+            for round in 0..10 {
+                // An event ends a wait that had far to go. The next one is short, and not held up by what was set before.
+                waker.wake();
+                let far = (round % 2 == 0).then(|| backend.now().after(HOUR));
+                backend.wait(far, &mut out).unwrap();
+                assert_eq!(std::mem::take(&mut out), [Completion::Woken]);
+                for _ in 0..3 {
+                    let near = backend.now().after(Nanos::from_millis(2));
+                    backend.wait(Some(near), &mut out).unwrap();
+                    assert_eq!(out, []);
+                    assert!(backend.now() >= near, "not before its time, whatever was set before");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_reactor_that_spins_hears_the_same() {
         for choice in [BackendChoice::Uring, BackendChoice::Posix] {
             let pool = crate::pool();
-            let config = scst_reactor::ReactorConfig { spin: scst_core::Nanos(200_000), ..crate::config(&pool) };
+            let config = scst_reactor::ReactorConfig { spin: Nanos(200_000), ..crate::config(&pool) };
             let mut backend = open(choice, &config).unwrap();
             let waker = backend.waker();
             let thread = std::thread::spawn(move || {
