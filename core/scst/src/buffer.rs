@@ -65,6 +65,13 @@ impl SgList {
         }
     }
 
+    /// Makes it one extent.
+    #[inline]
+    pub fn set(&mut self, extent: Extent) {
+        (self.count, self.bytes) = (1, extent.len);
+        self.extents[0] = extent;
+    }
+
     /// Makes it empty.
     #[inline]
     pub fn clear(&mut self) {
@@ -126,6 +133,12 @@ pub trait BufferSource: Memory {
     /// A buffer of `bytes` (at most [`MAX_TRANSFER_BYTES`]), page-aligned; None when the budget or the pool is used
     /// up. Its content is undefined unless strict security asks for zeros.
     fn allocate(&mut self, bytes: u32) -> Option<SgList>;
+    /// The same into a list that is there already, which costs less; false instead of None.
+    fn allocate_into(&mut self, bytes: u32, sg: &mut SgList) -> bool {
+        let list = self.allocate(bytes);
+        sg.assign(&list.unwrap_or_default());
+        list.is_some()
+    }
     /// Gives a buffer back.
     fn release(&mut self, sg: &SgList);
 }

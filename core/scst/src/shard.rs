@@ -89,6 +89,8 @@ pub struct Shard {
     engine: Engine,
     handlers: Vec<Option<Box<dyn HandlerShard>>>,
     effects: Effects,
+    /// The last buffer that a command got.
+    buffer: SgList,
 }
 
 impl fmt::Debug for Shard {
@@ -103,7 +105,8 @@ const GONE: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x2500));
 impl Shard {
     /// A shard without devices and targets.
     pub fn new(config: EngineConfig) -> Self {
-        Self { engine: Engine::new(config), handlers: Vec::new(), effects: Effects::with_capacity(256) }
+        let effects = Effects::with_capacity(256);
+        Self { engine: Engine::new(config), handlers: Vec::new(), effects, buffer: SgList::default() }
     }
 
     /// Measures latencies from now on (see [`Engine::measure_latency`]), or (None) no longer.
@@ -288,8 +291,8 @@ impl Shard {
 
     #[inline(always)]
     fn allocate(&mut self, cmd: CmdId, bytes: u32, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        let sg = cx.mem.allocate(bytes);
-        if self.engine.buffer_at(cx.now, cmd, sg.as_ref(), &mut self.effects) {
+        let sg = cx.mem.allocate_into(bytes, &mut self.buffer).then_some(&self.buffer);
+        if self.engine.buffer_at(cx.now, cmd, sg, &mut self.effects) {
             self.execute(cmd, cx, driver);
         }
     }

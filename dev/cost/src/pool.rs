@@ -16,28 +16,28 @@ pub fn pool() -> BufferPool {
 pub struct Pool {
     pool: BufferPool,
     taken: Vec<SgList>,
-    batch: u32,
 }
 
 impl Pool {
     /// So many buffers at a time.
     pub fn new(batch: u32) -> Self {
-        Self { pool: pool(), taken: Vec::with_capacity(batch as usize), batch }
+        Self { pool: pool(), taken: vec![SgList::default(); batch as usize] }
     }
 }
 
 impl Batch for Pool {
     fn run(&mut self, meter: Meter) {
-        let Self { pool, taken, batch } = self;
+        let Self { pool, taken } = self;
         let source: &mut dyn BufferSource = pool;
         meter.run(|| {
-            for _ in 0..*batch {
-                taken.extend(source.allocate(BYTES));
+            for sg in taken.iter_mut() {
+                source.allocate_into(BYTES, sg);
             }
-            for sg in taken.drain(..) {
-                source.release(&sg);
+            for sg in taken.iter() {
+                source.release(sg);
             }
         });
+        assert!(taken.iter().all(|sg| sg.bytes() == BYTES));
         assert_eq!(pool.statistics().in_use, 0);
     }
 }

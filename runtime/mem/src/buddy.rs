@@ -84,12 +84,22 @@ impl Buddy {
 
     /// A warm block of exactly this class.
     pub(crate) fn pop(&mut self, order: usize) -> Option<u32> {
-        let page = self.lists[order].head;
+        let list = &mut self.lists[order];
+        let page = list.head;
         if page == NIL {
             return None;
         }
-        self.unlink(page, order);
-        self.pages[page as usize].state = USED | order as u8;
+        // As `unlink`, of the first one.
+        let taken = &mut self.pages[page as usize];
+        taken.state = USED | order as u8;
+        let next = taken.next;
+        list.head = next;
+        list.len -= 1;
+        if next == NIL {
+            list.tail = NIL;
+        } else {
+            self.pages[next as usize].prev = NIL;
+        }
         Some(page)
     }
 

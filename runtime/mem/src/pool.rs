@@ -178,22 +178,41 @@ impl BufferPool {
     /// last one for the rest. None when the budget is used up.
     pub fn allocate(&mut self, bytes: u32) -> Option<SgList> {
         let mut sg = SgList::default();
-        if bytes > MAX_TRANSFER_BYTES {
-            self.stats.refused += 1;
-            return None;
+        self.fill_list(bytes, &mut sg).then_some(sg)
+    }
+
+    /// The same, into a list that is there already.
+    #[inline]
+    fn fill_list(&mut self, bytes: u32, sg: &mut SgList) -> bool {
+        if !(1..=MAX_CLASS_BYTES).contains(&bytes) {
+            return self.fill_long(bytes, sg);
         }
+        let extent = self.allocate_extent(bytes);
+        match extent {
+            Some(extent) => sg.set(extent),
+            None => self.stats.refused += 1,
+        }
+        extent.is_some()
+    }
+
+    /// Nothing, or more than one extent.
+    #[cold]
+    fn fill_long(&mut self, bytes: u32, sg: &mut SgList) -> bool {
+        sg.clear();
         self.stats.big += u64::from(bytes > MAX_CLASS_BYTES);
-        while sg.bytes() < bytes {
+        while bytes <= MAX_TRANSFER_BYTES && sg.bytes() < bytes {
             let len = (bytes - sg.bytes()).min(MAX_CLASS_BYTES);
-            let Some(extent) = self.allocate_extent(len) else {
-                self.release(&sg);
-                self.stats.refused += 1;
-                return None;
-            };
+            let Some(extent) = self.allocate_extent(len) else { break };
             let pushed = sg.push(extent);
             debug_assert!(pushed, "MAX_EXTENTS classes of the largest size are MAX_TRANSFER_BYTES");
         }
-        Some(sg)
+        let whole = sg.bytes() == bytes;
+        if !whole {
+            self.release(sg);
+            sg.clear();
+            self.stats.refused += 1;
+        }
+        whole
     }
 
     fn allocate_extent(&mut self, len: u32) -> Option<Extent> {
@@ -366,15 +385,21 @@ impl Memory for BufferPool {
 }
 
 impl BufferSource for BufferPool {
+    fn allocate(&mut self, bytes: u32) -> Option<SgList> {
+        let mut sg = SgList::default();
+        self.allocate_into(bytes, &mut sg).then_some(sg)
+    }
+
     /// Commands leave a part of the budget to what serves them: without read-ahead and send buffers nobody could log in,
     /// or abort them.
-    fn allocate(&mut self, bytes: u32) -> Option<SgList> {
+    #[inline]
+    fn allocate_into(&mut self, bytes: u32, sg: &mut SgList) -> bool {
         let reserve = self.config.budget / RESERVED_FRACTION;
         if self.stats.in_use + u64::from(bytes) > self.config.budget - reserve {
             self.stats.refused += 1;
-            return None;
+            return false;
         }
-        Self::allocate(self, bytes)
+        self.fill_list(bytes, sg)
     }
 
     fn release(&mut self, sg: &SgList) {

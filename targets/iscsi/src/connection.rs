@@ -13,7 +13,7 @@ use scst_protocol_iscsi::event::TaskHandle;
 use scst_reactor::backend::SocketId;
 
 use crate::ids::Slot;
-use crate::limits::{MAX_CHUNKS, SMALL_RECEIVES};
+use crate::limits::{MAX_LEFT_BYTES, READ_AHEAD_SIZES, SMALL_RECEIVES};
 use crate::login::Login;
 
 /// Why a connection ends.
@@ -135,7 +135,7 @@ struct Chunk {
 ///
 /// What is received goes to the end of the read-ahead buffer. Data of a command that have come whole stay where they are
 /// until the command is done with them: as long as a buffer has such users, nothing in it moves and nothing is written
-/// over. When there is no room behind them the connection goes on with a buffer of its own size, up to [`MAX_CHUNKS`].
+/// over. When there is no room behind them the connection goes on with another buffer, up to [`MAX_LEFT_BYTES`].
 #[derive(Debug)]
 pub(crate) struct Input {
     /// The read-ahead buffer.
@@ -151,7 +151,7 @@ pub(crate) struct Input {
     /// Its first bytes go here.
     pub(crate) direct: Option<Direct>,
     pub(crate) want: Want,
-    /// Receives in a row that a small buffer would have held.
+    /// Receives in a row that the next smaller buffer would have held.
     pub(crate) small: u32,
     /// The last receive filled the buffer: a larger one is worth it.
     pub(crate) filled: bool,
@@ -192,6 +192,16 @@ impl Input {
         self.extent().len
     }
 
+    /// The next smaller size of the buffer.
+    pub(crate) fn smaller(&self) -> Option<u32> {
+        READ_AHEAD_SIZES.into_iter().rev().find(|&size| size < self.capacity())
+    }
+
+    /// The next larger size that holds so much.
+    pub(crate) fn larger(&self, needed: u32) -> Option<u32> {
+        READ_AHEAD_SIZES.into_iter().find(|&size| size > self.capacity() && size >= needed)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -222,7 +232,7 @@ impl Input {
 
     /// Whether data of one more command may stay where they are.
     pub(crate) fn may_lend(&self) -> bool {
-        self.left.len() < MAX_CHUNKS
+        self.left.iter().map(|chunk| chunk.buffer.bytes()).sum::<u32>() < MAX_LEFT_BYTES
     }
 
     /// Bytes at the front of the unread ones stay until `give_back`. Use them up.

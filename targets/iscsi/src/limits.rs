@@ -20,17 +20,19 @@ pub const ABORT_DATA_TIMEOUT: Nanos = Nanos::from_secs(10);
 pub const MAX_LISTENERS: usize = 256;
 /// Time that a connection may take to send its last PDU (a login reject, a logout response) before it is cut.
 pub const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(5);
-/// Read-ahead of a connection in the full-feature phase: headers of many PDUs and small payloads in one receive.
-pub const READ_AHEAD_BYTES: u32 = 64 << 10;
-/// Read-ahead buffers that a connection may leave to commands whose data are in them; over it data are copied.
-pub const MAX_CHUNKS: usize = 8;
+/// Read-ahead before login is complete; login PDUs are at most 8 KiB (RFC 7143 13.12).
+pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;
+/// Read-ahead of a connection in the full-feature phase: headers of many PDUs and small payloads in one receive. It grows
+/// with a receive that fills it, and shrinks when many in a row would have fitted the size before. The last holds what an
+/// initiator sends at once at a depth of 32 and more: 132 KiB for WRITEs of 4 KiB.
+pub const READ_AHEAD_SIZES: [u32; 3] = [LOGIN_READ_AHEAD_BYTES, 64 << 10, 256 << 10];
+/// Bytes of read-ahead buffers that a connection may leave to commands whose data are in them; over it data are copied.
+pub const MAX_LEFT_BYTES: u32 = 512 << 10;
 /// Less room than this behind the data of commands is not worth a receive: the connection takes another buffer.
 pub const MIN_ROOM: u32 = 8 << 10;
 /// Data of fewer bytes are copied rather than lent: they would keep a whole buffer from being used again.
 pub const LEND_MIN: u32 = 512;
-/// Read-ahead before login is complete; login PDUs are at most 8 KiB (RFC 7143 13.12).
-pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;
-/// Receives in a row that would have fitted the small read-ahead before a connection goes back to it.
+/// Receives in a row that would have fitted the next smaller read-ahead before a connection goes back to it.
 pub const SMALL_RECEIVES: u32 = 64;
 /// Headers, sense data and texts of one send: 170 PDUs. Kept as long as the connection has commands, so that a
 /// pool that is used up by commands can always be drained by sending; one that rests gets it when it sends.

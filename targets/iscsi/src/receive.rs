@@ -16,7 +16,7 @@ use scst_scsi::{DataDirection, ScsiStatus, TaskAttribute};
 use crate::connection::{ChunkId, Connection, Direct, Input, Phase, Want, Why};
 use crate::driver::tmf_tag;
 use crate::ids::{Operation, Slot, token};
-use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, LOGIN_READ_AHEAD_BYTES, MIN_ROOM, READ_AHEAD_BYTES, SMALL_RECEIVES};
+use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, MIN_ROOM, READ_AHEAD_SIZES, SMALL_RECEIVES};
 use crate::login::settings;
 use crate::portal;
 use crate::session::{SessionState, TaskState};
@@ -51,7 +51,7 @@ impl IscsiTarget {
             protocol.payload_received(taken, crc);
         }
         connection.input.filled = rest > 0 && rest == connection.input.room().len;
-        let small = rest < LOGIN_READ_AHEAD_BYTES / 2 && bytes == rest;
+        let small = bytes == rest && connection.input.smaller().is_some_and(|size| rest < size / 2);
         connection.input.small = if small { connection.input.small.saturating_add(1) } else { 0 };
         connection.input.arrived(rest);
         self.advance_now(slot, env);
@@ -399,17 +399,22 @@ fn fit_read_ahead(connection: &mut Connection, pool: &mut BufferPool) -> bool {
         (Want::Bytes(bytes), there @ 1..) => there.saturating_add(bytes),
         _ => 1,
     };
-    let large = input.capacity() == READ_AHEAD_BYTES;
-    let grow = !large && (needed > input.capacity() || input.filled);
-    let shrink = large && input.small >= SMALL_RECEIVES && needed <= LOGIN_READ_AHEAD_BYTES;
-    if (grow && input.resize(READ_AHEAD_BYTES, pool)) || (shrink && input.resize(LOGIN_READ_AHEAD_BYTES, pool)) {
+    let size = if needed > input.capacity() || input.filled {
+        input.larger(needed)
+    } else if input.small >= SMALL_RECEIVES {
+        input.smaller().filter(|&size| needed <= size)
+    } else {
+        None
+    };
+    if size.is_some_and(|size| input.resize(size, pool)) {
         input.small = 0;
         input.filled = false;
     }
     input.compact(pool);
     let missing = needed.saturating_sub(input.unread().len).max(1);
     if input.is_used() && input.room().len < missing.max(MIN_ROOM.min(input.capacity() / 2)) {
-        let _ = input.resize(input.capacity(), pool) || input.resize(LOGIN_READ_AHEAD_BYTES, pool);
+        let capacity = input.capacity();
+        let _ = READ_AHEAD_SIZES.into_iter().rev().any(|size| size <= capacity && input.resize(size, pool));
     }
     missing <= input.room().len
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Instant;
 
-use scst_target_iscsi::limits::{LOGIN_READ_AHEAD_BYTES, MAX_PENDING_LOGINS, READ_AHEAD_BYTES, SEND_HEADER_BYTES};
+use scst_target_iscsi::limits::{LOGIN_READ_AHEAD_BYTES, MAX_PENDING_LOGINS, SEND_HEADER_BYTES};
 use scst_testkit::hostile::{Crowd, CrowdState, LoginResult, Misbehaviour, login_flood, try_login};
 use scst_testkit::process::raise_file_limit;
 use scst_testkit::{Initiator, LoginConfig};
@@ -33,10 +33,10 @@ const ALL_KINDS: [Misbehaviour; 10] = [
 
 /// Most memory that a thousand connections, four in ten of them with a session, may leave behind the first time: the
 /// pages that their buffers have touched stay with the pool, which hands them out again (read-ahead, send buffer, and
-/// the 64 KiB of data that the announced WRITEs wait for), and so does the heap what their sessions took.
+/// the data that the announced WRITEs wait for), and so does the heap what their sessions took.
 fn memory_of_a_crowd() -> u64 {
     let connection = u64::from(LOGIN_READ_AHEAD_BYTES + SEND_HEADER_BYTES);
-    let data = CROWD as u64 / 10 * u64::from(READ_AHEAD_BYTES);
+    let data = CROWD as u64 / 10 * (64 << 10);
     let heap = CROWD as u64 * 16 * 1024;
     CROWD as u64 * connection + data + heap
 }

@@ -3,7 +3,7 @@
 use scst_scsi::sense::SenseFormat;
 use scst_scsi::{Cdb, ScsiStatus, TaskAttribute};
 
-use crate::event::{CommandEvent, RecvEvent, TaskHandle};
+use crate::event::{CommandEvent, TaskHandle};
 use crate::login::SessionType;
 use crate::pdu::{Ahs, AhsIter, BasicHeaderSegment, RESERVED_TAG, RejectReason, ScsiCommand, TaskAttributeCode};
 use crate::session::{Held, Order, Session, SessionParameters};
@@ -26,17 +26,17 @@ impl Connection {
         now: u64,
         header: &BasicHeaderSegment,
         ahs: &[u8],
-    ) -> Segment {
+    ) -> (Segment, Option<CommandEvent>) {
         let pdu = ScsiCommand::parse(header);
         if !pdu.immediate && session.order(pdu.cmd_sn) == Order::Ignore {
-            return Segment::Discard;
+            return (Segment::Discard, None);
         }
         let extended = match self.admit(session, &pdu, ahs) {
             Ok(extended) => extended,
             Err(reason) => {
                 self.reject(reason, header);
                 self.skip_number(session, now, header);
-                return Segment::Discard;
+                return (Segment::Discard, None);
             }
         };
         self.accept(session, now, &pdu, &extended)
@@ -60,7 +60,13 @@ impl Connection {
         Ok(extended)
     }
 
-    fn accept(&mut self, session: &mut Session, now: u64, pdu: &ScsiCommand, extended: &Extended) -> Segment {
+    fn accept(
+        &mut self,
+        session: &mut Session,
+        now: u64,
+        pdu: &ScsiCommand,
+        extended: &Extended,
+    ) -> (Segment, Option<CommandEvent>) {
         let parameters = session.parameters();
         let write_length = if pdu.write { pdu.expected_length } else { 0 };
         let read_length = match (pdu.read, pdu.write) {
@@ -90,20 +96,21 @@ impl Connection {
             ..Task::default()
         });
         // The window and the limit of immediate tasks together are the number of slots.
-        let Some(task) = task else { return Segment::Discard };
+        let Some(task) = task else { return (Segment::Discard, None) };
         let held = !pdu.immediate && session.order(pdu.cmd_sn) == Order::Early;
         if held {
             session.hold(pdu.cmd_sn, Held::Task(task));
         } else if !pdu.immediate {
             session.advance();
         }
-        if let Some(fault) = fault {
+        let command = if let Some(fault) = fault {
             self.refuse_data(session, task, fault);
+            None
         } else {
             if unsolicited_open {
                 self.timers.owed(now);
             }
-            self.events.push_back(RecvEvent::Command(CommandEvent {
+            Some(CommandEvent {
                 task,
                 itt: pdu.itt,
                 cmd_sn: pdu.cmd_sn,
@@ -117,24 +124,19 @@ impl Connection {
                 immediate_length: pdu.data_length,
                 immediate: pdu.immediate,
                 held,
-            }));
-        }
+            })
+        };
         if !held && !pdu.immediate {
             self.serve_held(session, now);
         }
         if pdu.data_length == 0 {
             // There is no segment whose end would have to be seen.
-            return Segment::Discard;
+            return (Segment::Discard, command);
         }
         // Immediate data are the first part of the unsolicited sequence, and without F bit not the last.
-        Segment::Task(DataPdu {
-            task,
-            offset: 0,
-            length: pdu.data_length,
-            solicited: false,
-            last: pdu.last,
-            immediate: true,
-        })
+        let data =
+            DataPdu { task, offset: 0, length: pdu.data_length, solicited: false, last: pdu.last, immediate: true };
+        (Segment::Task(data), command)
     }
 
     /// Answers a command on the spot; the mid-level never hears of it.

@@ -35,6 +35,8 @@ pub(super) struct Incoming {
 
 enum Step {
     Used(usize),
+    /// So many bytes, and they are a command.
+    Command(usize, CommandEvent),
     Wait(Input),
 }
 
@@ -57,6 +59,11 @@ impl Connection {
                 Step::Used(n) => {
                     used += n;
                     self.timers.received(now);
+                }
+                // At once: no event is before it.
+                Step::Command(n, command) => {
+                    self.timers.received(now);
+                    return (used + n, Input::Event(RecvEvent::Command(command)));
                 }
                 Step::Wait(input) => return (used, input),
             }
@@ -167,9 +174,10 @@ impl Connection {
             self.close(CloseReason::Garbage(Garbage::DataSegmentTooLong));
             return Step::Used(total);
         }
-        let segment = self.start_pdu(session, now, &header, &bytes[BHS_LENGTH..covered]);
+        let (segment, command) = self.start_pdu(session, now, &header, &bytes[BHS_LENGTH..covered]);
+        let step = command.map_or(Step::Used(total), |command| Step::Command(total, command));
         if self.state == State::Closed {
-            return Step::Used(total);
+            return step;
         }
         let digest = if self.parameters.data_digest { DIGEST_LENGTH as u32 } else { 0 };
         let trailer = (padding(length) + digest) as u8;
@@ -180,13 +188,25 @@ impl Connection {
         } else {
             self.end_of_pdu(session, now, &incoming, true);
         }
-        Step::Used(total)
+        step
     }
 
-    /// Looks at a header and says where its data segment goes.
-    fn start_pdu(&mut self, session: &mut Session, now: u64, header: &BasicHeaderSegment, ahs: &[u8]) -> Segment {
+    /// Looks at a header and says where its data segment goes, and whether it is a command to be told of.
+    fn start_pdu(
+        &mut self,
+        session: &mut Session,
+        now: u64,
+        header: &BasicHeaderSegment,
+        ahs: &[u8],
+    ) -> (Segment, Option<CommandEvent>) {
+        if header.opcode() == opcode::SCSI_COMMAND {
+            return self.start_command(session, now, header, ahs);
+        }
+        (self.start_other(session, header), None)
+    }
+
+    fn start_other(&mut self, session: &mut Session, header: &BasicHeaderSegment) -> Segment {
         match header.opcode() {
-            opcode::SCSI_COMMAND => self.start_command(session, now, header, ahs),
             opcode::DATA_OUT => self.start_data_out(session, header),
             opcode::NOP_OUT | opcode::TEXT_REQUEST | opcode::TASK_MANAGEMENT_REQUEST | opcode::LOGOUT_REQUEST => {
                 Segment::Gather
