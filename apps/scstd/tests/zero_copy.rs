@@ -2,7 +2,7 @@
 //! under READs that are being answered.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,10 @@ struct Stage {
 
 impl Stage {
     fn new(backend: &str) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        Self::with_files(backend, tempfile::tempdir().unwrap())
+    }
+
+    fn with_files(backend: &str, files: TempDir) -> Self {
         let mut devices = String::new();
         for (name, attributes) in [("mapped", "zero_copy_read 1"), ("plain", "")] {
             let path = files.path().join(name);
@@ -99,28 +102,46 @@ fn each_back_end(story: impl Fn(Stage)) {
     }
 }
 
+/// Files on a file system that lives in memory.
+fn each_back_end_in_memory(story: impl Fn(Stage)) {
+    for backend in BACK_ENDS {
+        story(Stage::with_files(backend, tempfile::tempdir_in("/dev/shm").unwrap()));
+    }
+}
+
 #[test]
 fn data_are_right_while_they_are_written() {
-    each_back_end(|stage| {
-        thread::scope(|scope| {
-            for n in 0..4_u64 {
-                let stage = &stage;
-                scope.spawn(move || {
-                    // One of them computes digests, and reads what the others read in another way.
-                    let mut host = stage.login(&format!("host{n}"), if n == 3 { "CRC32C" } else { "None" });
-                    let blocks = BYTES / 512 / 4;
-                    let mut options = WorkloadOptions::mixed(0, 512, blocks, 0x5eed + n);
-                    (options.first_lba, options.max_blocks) = (n * blocks, LARGE);
-                    let mut workload = Workload::new(options);
-                    workload.run(&mut host, 800).unwrap();
-                    workload.verify_all(&mut host).unwrap();
-                    workload.verify_all(&mut host).unwrap();
-                });
-            }
-        });
-        assert!(stage.touched("mapped") > BYTES / 2, "{}", stage.touched("mapped"));
-        assert_eq!(stage.touched("plain"), 0);
+    each_back_end(data_are_right);
+}
+
+#[test]
+fn data_of_a_file_in_memory_are_right_while_they_are_written() {
+    each_back_end_in_memory(|stage| {
+        // No holes: what has some is read.
+        stage.file("mapped").write_all_at(&vec![0; BYTES as usize], 0).unwrap();
+        data_are_right(stage);
     });
+}
+
+fn data_are_right(stage: Stage) {
+    thread::scope(|scope| {
+        for n in 0..4_u64 {
+            let stage = &stage;
+            scope.spawn(move || {
+                // One of them computes digests, and reads what the others read in another way.
+                let mut host = stage.login(&format!("host{n}"), if n == 3 { "CRC32C" } else { "None" });
+                let blocks = BYTES / 512 / 4;
+                let mut options = WorkloadOptions::mixed(0, 512, blocks, 0x5eed + n);
+                (options.first_lba, options.max_blocks) = (n * blocks, LARGE);
+                let mut workload = Workload::new(options);
+                workload.run(&mut host, 800).unwrap();
+                workload.verify_all(&mut host).unwrap();
+                workload.verify_all(&mut host).unwrap();
+            });
+        }
+    });
+    assert!(stage.touched("mapped") > BYTES / 2, "{}", stage.touched("mapped"));
+    assert_eq!(stage.touched("plain"), 0);
 }
 
 #[test]
@@ -242,5 +263,50 @@ fn a_file_that_ends_within_a_page_is_an_error_not_zeros() {
         assert!(whole.data_in == pattern(6, (128 << 10) + 512));
         let beyond = host.execute(Command::read_blocks(0, 0, LARGE + 2, 512)).unwrap();
         assert_eq!(beyond.kcq().map(|kcq| kcq.0), Some(3), "MEDIUM ERROR");
+    });
+}
+
+#[test]
+fn short_reads_of_a_file_in_memory_are_sent_and_its_holes_stay() {
+    each_back_end_in_memory(|stage| {
+        let half = BYTES / 2;
+        let (data, file) = (pattern(7, half as usize), stage.file("mapped"));
+        file.write_all_at(&data, 0).unwrap();
+        let mut host = stage.login("host", "None");
+        for at in 0..half / 4096 {
+            let read = host.run(Command::read_blocks(0, at * 8, 8, 512)).unwrap();
+            assert!(read.data_in == data[at as usize * 4096..][..4096]);
+        }
+        // The first READs of each 2 MiB are copied.
+        assert!(stage.touched("mapped") > half * 9 / 10, "{}", stage.touched("mapped"));
+        for at in half / 512..half / 512 + 200 {
+            assert!(host.run(Command::read_blocks(0, at, 8, 512)).unwrap().data_in == [0; 4096]);
+        }
+        assert_eq!(file.metadata().unwrap().blocks() * 512, half, "nobody has filled the hole");
+    });
+}
+
+#[test]
+fn a_file_in_memory_that_was_cut_is_an_error_soon() {
+    each_back_end_in_memory(|mut stage| {
+        stage.file("mapped").write_all_at(&pattern(8, BYTES as usize), 0).unwrap();
+        let mut host = stage.login("host", "None");
+        let read = Command::read_blocks(0, 65_536, 8, 512);
+        for _ in 0..100 {
+            assert!(host.run(read.clone()).unwrap().is_good());
+        }
+        stage.file("mapped").set_len(1 << 20).unwrap();
+        // What is believed to be there ends the connection; that is soon over.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let outcome = loop {
+            assert!(Instant::now() < deadline, "it is believed for ever");
+            match host.execute(read.clone()) {
+                Ok(outcome) => break outcome,
+                Err(_) => host = stage.login("host", "None"),
+            }
+        };
+        assert_eq!(outcome.kcq().map(|kcq| kcq.0), Some(3), "MEDIUM ERROR");
+        assert!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in == pattern(8, 4096));
+        assert_eq!(stage.daemon.exited().unwrap(), None);
     });
 }

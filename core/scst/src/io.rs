@@ -77,7 +77,7 @@ pub trait IoQueue {
     /// Asks that all operations of a command end early.
     fn cancel(&mut self, cmd: CmdId);
     /// Data of a file as they are in the page cache, to be answered with instead of being read; None when there are
-    /// some that are not there, or when there is no such thing. The extent follows the file until it is released (as a
+    /// some that are not there, when to read them costs no more, or when there is no such thing. The extent follows the file until it is released (as a
     /// buffer), and only the kernel may look at its bytes.
     fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
         let _ = (file, offset, len);

@@ -3,7 +3,7 @@
 //! What a READ that is answered like this sees is the file at the moment at which its data go out, between its execution
 //! and the arrival of its response. That is as good as any other moment between command and response: whoever must not
 //! be seen (an ORDERED task behind it, COMPARE AND WRITE, RESERVE, ...) is held back by the mid-level until then.
-//! `docs/zero-copy.md` has the whole argument, and the figures behind [`MIN_BYTES`].
+//! `docs/zero-copy.md` has the whole argument.
 
 use std::sync::Arc;
 
@@ -18,9 +18,6 @@ use crate::config::VdiskConfig;
 use crate::plan::Bytes;
 use crate::shared::{Medium, OpenFile, Shared};
 
-/// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy, or nearly.
-const MIN_BYTES: u64 = 32 << 10;
-
 /// The pages of a READ, when it may be answered with them and all are there.
 pub(crate) fn pages(
     shared: &Shared,
@@ -30,7 +27,7 @@ pub(crate) fn pages(
     io: &mut dyn IoQueue,
 ) -> Option<Extent> {
     let Medium::File { mapped: true, .. } = shared.medium else { return None };
-    if !cmd.takes_mapped || bytes.len < MIN_BYTES {
+    if !cmd.takes_mapped {
         return None;
     }
     io.cached_pages(file, bytes.offset, u32::try_from(bytes.len).ok()?)

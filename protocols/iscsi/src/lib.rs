@@ -20,6 +20,7 @@
 
 pub mod chap;
 pub mod connection;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod login;

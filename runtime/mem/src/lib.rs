@@ -22,5 +22,5 @@ mod pool;
 
 pub use arena::{ArenaInfo, Arenas, MAX_ARENAS};
 pub use buddy::{CLASSES, PAGE_BYTES};
-pub use mapping::{FilePages, MAX_MAPPED_FILES};
+pub use mapping::{FilePages, MAX_MAPPED_FILES, is_memory_file};
 pub use pool::{BufferPool, CacheConfig, ClassStatistics, MAX_CLASS_BYTES, PoolConfig, PoolStatistics};

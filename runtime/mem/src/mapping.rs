@@ -6,6 +6,8 @@
 //! to a socket, and it answers EFAULT.
 #![allow(unsafe_code)]
 
+mod memory_file;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,9 +16,12 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use scst_core::Nanos;
 use scst_core::buffer::Extent;
 
 use crate::buddy::PAGE_BYTES;
+use memory_file::Stretches;
+pub use memory_file::is_memory_file;
 
 /// Arena numbers from here on are those of mapped files.
 pub(crate) const FOREIGN: u32 = 1 << 31;
@@ -28,6 +33,10 @@ const REGION_BYTES: u64 = 1 << 30;
 const MAX_REGIONS: u32 = 64;
 /// Pages that one mincore looks at.
 const PAGES_AT_ONCE: usize = 512;
+/// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy, or nearly.
+const SHORTEST: u32 = 32 << 10;
+/// The same for a file in memory, of which that is known beforehand.
+const SHORTEST_IN_MEMORY: u32 = PAGE_BYTES;
 
 /// The pages of a file.
 pub struct FilePages {
@@ -37,6 +46,8 @@ pub struct FilePages {
     /// Regions that have been touched.
     touched: Box<[AtomicBool]>,
     count: AtomicU32,
+    /// Of a file that lives in memory.
+    stretches: Option<Stretches>,
 }
 
 // SAFETY: the mapping is only an address range to us (see the module); nobody dereferences it.
@@ -74,22 +85,32 @@ impl FilePages {
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
             len,
+            stretches: is_memory_file(&file).then(|| Stretches::new(len)),
             file,
             touched: (0..regions).map(|_| AtomicBool::new(false)).collect(),
             count: AtomicU32::new(0),
         })
     }
 
-    /// Whether all of a range is in the page cache, and in the file. It can change at once; then who sends it waits for
-    /// the storage, or is told EFAULT.
-    pub fn are_cached(&self, offset: u64, len: u32) -> bool {
+    /// Whether a READ of a range is better answered with its pages: it is long enough, and all of it is in the page cache
+    /// and in the file. That can change at once; then who sends it waits for the storage, or is told EFAULT.
+    pub fn are_cached(&self, now: Nanos, offset: u64, len: u32) -> bool {
+        let shortest = if self.stretches.is_some() { SHORTEST_IN_MEMORY } else { SHORTEST };
+        len >= shortest && self.are_there(now, offset, len)
+    }
+
+    fn are_there(&self, now: Nanos, offset: u64, len: u32) -> bool {
         let Some(end) = offset.checked_add(u64::from(len)).filter(|end| *end <= self.len && len > 0) else {
             return false;
         };
-        self.may_touch(offset / REGION_BYTES)
-            && self.may_touch((end - 1) / REGION_BYTES)
-            && self.has_byte(end - 1)
-            && self.are_resident(offset, end)
+        if !self.may_touch(offset / REGION_BYTES) || !self.may_touch((end - 1) / REGION_BYTES) {
+            return false;
+        }
+        let there = |first, behind| self.has_byte(behind - 1) && self.are_resident(first, behind);
+        match &self.stretches {
+            Some(stretches) => stretches.are_there(now, offset, end, there),
+            None => there(offset, end),
+        }
     }
 
     /// Whether a region is one that is touched.
@@ -113,8 +134,9 @@ impl FilePages {
         let mut byte = 0u8;
         let iov = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
         let Ok(offset) = libc::off_t::try_from(offset) else { return false };
+        let flags = if self.stretches.is_some() { 0 } else { libc::RWF_NOWAIT };
         // SAFETY: the range is `byte`.
-        unsafe { libc::preadv2(self.file.as_raw_fd(), &iov, 1, offset, libc::RWF_NOWAIT) == 1 }
+        unsafe { libc::preadv2(self.file.as_raw_fd(), &iov, 1, offset, flags) == 1 }
     }
 
     fn are_resident(&self, offset: u64, end: u64) -> bool {

@@ -339,16 +339,6 @@ impl BufferPool {
         unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len as usize) };
         len
     }
-
-    /// CRC32C of bytes `offset .. offset + len` of the list, continued from `seed` (0 to start).
-    pub fn crc32c(&self, sg: &SgList, offset: u32, len: u32, seed: u32) -> u32 {
-        sg.range(offset, len).fold(seed, |crc, e| crc32c::crc32c_append(crc, self.bytes(e)))
-    }
-
-    /// CRC32C of one extent, continued from `seed` (0 to start).
-    pub fn crc32c_extent(&self, extent: Extent, seed: u32) -> u32 {
-        crc32c::crc32c_append(seed, self.bytes(extent))
-    }
 }
 
 /// The class that `len` bytes (1 to 1 MiB) need.

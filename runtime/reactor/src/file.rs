@@ -5,9 +5,10 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::io::IoOp;
-use scst_mem::{Arenas, FilePages};
+use scst_mem::{Arenas, FilePages, is_memory_file};
 
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
@@ -41,7 +42,7 @@ impl FileEntry {
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
         // With O_DIRECT, RWF_NOWAIT would not mean "from the page cache".
         let cached = (flags >= 0 && flags & libc::O_DIRECT == 0).then(|| Cached {
-            flags: if is_memory(&file) { 0 } else { libc::RWF_NOWAIT },
+            flags: if is_memory_file(&file) { 0 } else { libc::RWF_NOWAIT },
             reads: Attempts::default(),
             writes: Attempts::default(),
         });
@@ -65,17 +66,18 @@ impl FileEntry {
             return None;
         }
         let fd = self.file.as_raw_fd();
-        let (work, range) = (Work::of(op, arenas, iov)?, iov.single());
-        // SAFETY, for all: the ranges are the caller's for the time of the call. One range without flags has calls of its
-        // own, which are the cheaper ones.
-        let result = match (work, range) {
-            (Work::Read { offset }, Some((base, len))) if flags == 0 => {
-                // SAFETY: as above.
-                retry(|| unsafe { libc::pread(fd, base.cast(), len as usize, offset as _) })
+        let work = Work::of(op, arenas, iov)?;
+        // One range without flags has calls of its own, which are cheaper: by themselves, and, as system calls, because the C
+        // library makes a thread cancellable around its own. The offset is one register.
+        let one = iov.single().filter(|_| flags == 0 && cfg!(target_pointer_width = "64"));
+        let result = match (work, one) {
+            (Work::Read { offset }, Some((base, len))) => {
+                // SAFETY: the range is the caller's for the time of the call.
+                retry(|| unsafe { libc::syscall(libc::SYS_pread64, fd, base, len as usize, offset) as isize })
             }
-            (Work::Write { offset, .. }, Some((base, len))) if flags == 0 => {
+            (Work::Write { offset, .. }, Some((base, len))) => {
                 // SAFETY: as above.
-                retry(|| unsafe { libc::pwrite(fd, base.cast(), len as usize, offset as _) })
+                retry(|| unsafe { libc::syscall(libc::SYS_pwrite64, fd, base, len as usize, offset) as isize })
             }
             (Work::Read { offset }, _) => {
                 // SAFETY: as above.
@@ -104,24 +106,10 @@ impl FileEntry {
         }
     }
 
-    pub(crate) fn cached_pages(&self, offset: u64, len: u32, arenas: &Arenas) -> Option<Extent> {
+    pub(crate) fn cached_pages(&self, now: Nanos, offset: u64, len: u32, arenas: &Arenas) -> Option<Extent> {
         let (arena, pages) = self.pages.as_ref()?;
-        if pages.are_cached(offset, len) { arenas.lend(*arena, offset, len) } else { None }
+        if pages.are_cached(now, offset, len) { arenas.lend(*arena, offset, len) } else { None }
     }
-}
-
-/// Whether the file is on a file system that lives in memory: it does not know RWF_NOWAIT, and needs it not.
-fn is_memory(file: &File) -> bool {
-    const RAMFS_MAGIC: i64 = 0x8584_58f6;
-    // SAFETY: all zeros is a valid statfs, and the kernel fills it during the call.
-    let kind = unsafe {
-        let mut fs: libc::statfs = std::mem::zeroed();
-        if libc::fstatfs(file.as_raw_fd(), &mut fs) < 0 {
-            return false;
-        }
-        fs.f_type
-    };
-    kind == libc::TMPFS_MAGIC || kind == RAMFS_MAGIC
 }
 
 /// Whether it pays to try. A medium that is not in the cache costs one useless call per miss, so after misses in a row
@@ -251,6 +239,7 @@ fn count(iov: &IoVecs) -> libc::c_int {
     iov.len() as libc::c_int
 }
 
+#[inline]
 fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {
         let result = call();

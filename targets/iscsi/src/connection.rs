@@ -151,7 +151,8 @@ pub(crate) struct Input {
     /// Its first bytes go here.
     pub(crate) direct: Option<Direct>,
     pub(crate) want: Want,
-    /// Receives in a row that the next smaller buffer would have held.
+    /// Receives in a row that the next smaller buffer would have held. The greatest number there is: the smallest buffer
+    /// will do.
     pub(crate) small: u32,
     /// The last receive filled the buffer: a larger one is worth it.
     pub(crate) filled: bool,
@@ -195,6 +196,15 @@ impl Input {
     /// The next smaller size of the buffer.
     pub(crate) fn smaller(&self) -> Option<u32> {
         READ_AHEAD_SIZES.into_iter().rev().find(|&size| size < self.capacity())
+    }
+
+    /// The size to shrink to, if it is time.
+    pub(crate) fn shrunk(&self) -> Option<u32> {
+        match self.small {
+            0..SMALL_RECEIVES => None,
+            u32::MAX => self.smaller().and(READ_AHEAD_SIZES.first().copied()),
+            _ => self.smaller(),
+        }
     }
 
     /// The next larger size that holds so much.
@@ -267,7 +277,7 @@ impl Input {
     pub(crate) fn rest(&mut self, pool: &mut BufferPool) {
         self.sweep(pool);
         self.left.shrink_to_fit();
-        self.small = SMALL_RECEIVES;
+        self.small = u32::MAX;
     }
 
     /// Moves unread bytes to the front. Only without a receive in flight; nothing moves while commands use the buffer.

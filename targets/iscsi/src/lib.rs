@@ -32,6 +32,7 @@
 
 pub mod config;
 mod connection;
+mod digest;
 mod driver;
 mod ids;
 pub mod limits;

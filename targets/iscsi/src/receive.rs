@@ -7,6 +7,7 @@ use scst_core::ids::SessionId;
 use scst_core::shard::Shard;
 use scst_mem::BufferPool;
 use scst_protocol_iscsi::connection::{Connection as Protocol, LogoutResponse, TargetListing, TaskResponse};
+use scst_protocol_iscsi::digest::crc32c;
 use scst_protocol_iscsi::event::{CommandEvent, Input as Step, LogoutReason, RecvEvent, SendTargets, TaskHandle};
 use scst_protocol_iscsi::login::SessionType;
 use scst_protocol_iscsi::session::Session;
@@ -14,9 +15,10 @@ use scst_reactor::backend::Backend;
 use scst_scsi::{DataDirection, ScsiStatus, TaskAttribute};
 
 use crate::connection::{ChunkId, Connection, Direct, Input, Phase, Want, Why};
+use crate::digest::crc_of;
 use crate::driver::tmf_tag;
 use crate::ids::{Operation, Slot, token};
-use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, MIN_ROOM, READ_AHEAD_SIZES, SMALL_RECEIVES};
+use crate::limits::{DIRECT_RECEIVE_MIN, LEND_MIN, MIN_ROOM, READ_AHEAD_SIZES};
 use crate::login::settings;
 use crate::portal;
 use crate::session::{SessionState, TaskState};
@@ -46,7 +48,7 @@ impl IscsiTarget {
             rest -= taken;
             let crc = protocol.payload_crc().map(|crc| {
                 let sg = session.tasks.sg(direct.task, env.shard);
-                sg.map_or(crc, |sg| env.pool.crc32c(sg, direct.offset, taken, crc))
+                sg.map_or(crc, |sg| crc_of(env.pool, sg, direct.offset, taken, crc))
             });
             protocol.payload_received(taken, crc);
         }
@@ -294,7 +296,7 @@ fn take_payload<B: Backend>(
             done += env.pool.copy(from.slice(done, u32::MAX), to);
         }
     }
-    let crc = protocol.payload_crc().map(|crc| env.pool.crc32c_extent(from, crc));
+    let crc = protocol.payload_crc().map(|crc| crc32c(crc, env.pool.bytes(from)));
     protocol.payload_received(from.len, crc);
     connection.input.consume(from.len);
     true
@@ -401,10 +403,8 @@ fn fit_read_ahead(connection: &mut Connection, pool: &mut BufferPool) -> bool {
     };
     let size = if needed > input.capacity() || input.filled {
         input.larger(needed)
-    } else if input.small >= SMALL_RECEIVES {
-        input.smaller().filter(|&size| needed <= size)
     } else {
-        None
+        input.shrunk().filter(|&size| needed <= size)
     };
     if size.is_some_and(|size| input.resize(size, pool)) {
         input.small = 0;

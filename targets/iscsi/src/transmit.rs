@@ -10,6 +10,7 @@ use scst_protocol_iscsi::transmit::TransmitSink;
 use scst_reactor::backend::{Backend, MAX_SEGMENTS};
 
 use crate::connection::{Connection, Phase, Want, Why};
+use crate::digest::crc_of;
 use crate::ids::{Operation, Slot, token};
 use crate::limits::{DRAIN_TIMEOUT, SEND_HEADER_BYTES, SEND_PAYLOAD_BYTES};
 use crate::session::Tasks;
@@ -68,7 +69,7 @@ impl TransmitSink for Sink<'_> {
     }
 
     fn payload_crc32c(&mut self, task: TaskHandle, _user: u64, offset: u32, length: u32, crc: u32) -> u32 {
-        self.tasks.sg(task, self.shard).map_or(crc, |sg| self.pool.crc32c(sg, offset, length, crc))
+        self.tasks.sg(task, self.shard).map_or(crc, |sg| crc_of(self.pool, sg, offset, length, crc))
     }
 
     fn end_of_task(&mut self, task: TaskHandle, _user: u64) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 
 /// The checksum itself, of which each processor has another form: left out where digests are wanted.
-const CHECKSUM: &str = "crc32c::";
+const CHECKSUM: &str = "scst_protocol_iscsi::digest::crc32c";
 
 /// One run, or the difference of two.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +138,7 @@ calls=10 0
 fn=ours::other
 0 30
 
-fn=crc32c::hw::crc
+fn=scst_protocol_iscsi::digest::crc32c
 0 1000
 
 ob=/lib/libc.so.6

@@ -1,8 +1,9 @@
 //! From bytes to PDUs to events.
 
+use crate::digest::{crc32c, digest_bytes};
 use crate::error::{CloseReason, Garbage, Misbehavior};
 use crate::event::{CommandEvent, Input, RecvEvent, TaskHandle};
-use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, digest_bytes, opcode, padding};
+use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, opcode, padding};
 use crate::session::Session;
 use crate::task::Stage;
 
@@ -71,7 +72,7 @@ impl Connection {
     }
 
     /// With data digests: the running CRC32C of the payload being received; extend it over the bytes taken
-    /// (`crc32c::crc32c_append`) and give it to `payload_received`. None: no CRC needed.
+    /// ([`crate::digest::crc32c`]) and give it to `payload_received`. None: no CRC needed.
     pub fn payload_crc(&self) -> Option<u32> {
         if self.parameters.data_digest { self.incoming.as_ref().map(|incoming| incoming.crc) } else { None }
     }
@@ -90,7 +91,7 @@ impl Connection {
             return None;
         }
         if self.parameters.data_digest {
-            let crc = crc32c::crc32c(&bytes[..length as usize]);
+            let crc = crc32c(0, &bytes[..length as usize]);
             if !trailer_is_right(&Incoming { crc, ..*incoming }, &bytes[length as usize..used]) {
                 return None;
             }
@@ -165,7 +166,7 @@ impl Connection {
             return Step::Wait(Input::NeedBytes(total - bytes.len()));
         }
         // RFC 7143 7.8: without a right header the length is not known either.
-        if self.parameters.header_digest && bytes[covered..total] != digest_bytes(crc32c::crc32c(&bytes[..covered])) {
+        if self.parameters.header_digest && bytes[covered..total] != digest_bytes(crc32c(0, &bytes[..covered])) {
             self.close(CloseReason::Garbage(Garbage::HeaderDigest));
             return Step::Used(total);
         }
@@ -259,7 +260,7 @@ impl Connection {
         let take = bytes.len().min(incoming.left as usize);
         let part = &bytes[..take];
         if self.parameters.data_digest {
-            incoming.crc = crc32c::crc32c_append(incoming.crc, part);
+            incoming.crc = crc32c(incoming.crc, part);
         }
         if matches!(incoming.segment, Segment::Gather) {
             self.gathered.extend_from_slice(part);
@@ -319,7 +320,7 @@ impl Connection {
 
 fn trailer_is_right(incoming: &Incoming, trailer: &[u8]) -> bool {
     let (pad, digest) = trailer.split_at(trailer.len() - DIGEST_LENGTH);
-    digest == digest_bytes(crc32c::crc32c_append(incoming.crc, pad))
+    digest == digest_bytes(crc32c(incoming.crc, pad))
 }
 
 enum Placement {

@@ -2,10 +2,9 @@
 
 use scst_scsi::{Lun, ScsiStatus};
 
+use crate::digest::{crc32c, digest_bytes};
 use crate::event::TaskHandle;
-use crate::pdu::{
-    BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, DataIn, R2t, RESERVED_TAG, ScsiResponse, digest_bytes, padding,
-};
+use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, DataIn, R2t, RESERVED_TAG, ScsiResponse, padding};
 use crate::session::Session;
 use crate::task::{Answer, MAX_SENSE_LENGTH, Stage, Task};
 use crate::transmit::{TransmitSink, Transmitted};
@@ -111,7 +110,7 @@ impl Connection {
         }
         let mut bytes = [0; BHS_LENGTH + DIGEST_LENGTH];
         bytes[..BHS_LENGTH].copy_from_slice(&header.0);
-        bytes[BHS_LENGTH..].copy_from_slice(&digest_bytes(crc32c::crc32c(&header.0)));
+        bytes[BHS_LENGTH..].copy_from_slice(&digest_bytes(crc32c(0, &header.0)));
         sink.bytes(&bytes);
     }
 
@@ -121,7 +120,7 @@ impl Connection {
         let mut bytes = [0; MAX_TRAILER];
         let mut end = pad;
         if self.parameters.data_digest && length > 0 {
-            bytes[pad..pad + DIGEST_LENGTH].copy_from_slice(&digest_bytes(crc32c::crc32c_append(crc, &[0; 3][..pad])));
+            bytes[pad..pad + DIGEST_LENGTH].copy_from_slice(&digest_bytes(crc32c(crc, &[0; 3][..pad])));
             end += DIGEST_LENGTH;
         }
         if end > 0 {
@@ -256,7 +255,7 @@ impl Connection {
             data[..2].copy_from_slice(&(sense_length as u16).to_be_bytes());
             data[2..data_length].copy_from_slice(&session.tasks.sense(handle)[..sense_length]);
             sink.bytes(&data[..data_length]);
-            let crc = if self.parameters.data_digest { crc32c::crc32c(&data[..data_length]) } else { 0 };
+            let crc = if self.parameters.data_digest { crc32c(0, &data[..data_length]) } else { 0 };
             self.send_trailer(data_length as u32, crc, sink);
         }
         sink.end_of_task(handle, reply.user);
@@ -315,7 +314,7 @@ impl Connection {
         let mut bytes = VecSink(Vec::with_capacity(MAX_FRAME + pdu.data.len()));
         self.send_header(&pdu.header, &mut bytes);
         bytes.bytes(&pdu.data);
-        let crc = if self.parameters.data_digest { crc32c::crc32c(&pdu.data) } else { 0 };
+        let crc = if self.parameters.data_digest { crc32c(0, &pdu.data) } else { 0 };
         self.send_trailer(pdu.data.len() as u32, crc, &mut bytes);
         self.partial = Some((bytes.0, 0));
     }

@@ -81,10 +81,5 @@ pub const fn padding(length: u32) -> u32 {
     length.wrapping_neg() & 3
 }
 
-/// Bytes of a CRC32C as they go on the wire (RFC 7143 13.1: the examples of RFC 3720 B.4 fix the order).
-pub const fn digest_bytes(crc: u32) -> [u8; DIGEST_LENGTH] {
-    crc.to_le_bytes()
-}
-
 #[cfg(test)]
 mod tests;

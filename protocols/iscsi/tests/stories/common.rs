@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use scst_protocol_iscsi::chap::ChapEntropy;
 use scst_protocol_iscsi::connection::{Connection, TaskResponse};
+use scst_protocol_iscsi::digest::{crc32c, digest_bytes};
 use scst_protocol_iscsi::error::CloseReason;
 use scst_protocol_iscsi::event::{CommandEvent, Input, RecvEvent, TaskHandle};
 use scst_protocol_iscsi::login::{Admission, LoginConnection, LoginEvent, Refusal, SessionIdentity};
@@ -54,13 +55,13 @@ pub(crate) fn frame(
     out[5..8].copy_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
     out.extend_from_slice(ahs);
     if header_digest {
-        out.extend_from_slice(&digest_bytes(crc32c::crc32c(&out)));
+        out.extend_from_slice(&digest_bytes(crc32c(0, &out)));
     }
     let start = out.len();
     out.extend_from_slice(data);
     out.resize(out.len() + padding(data.len() as u32) as usize, 0);
     if data_digest && !data.is_empty() {
-        let crc = crc32c::crc32c(&out[start..]);
+        let crc = crc32c(0, &out[start..]);
         out.extend_from_slice(&digest_bytes(crc));
     }
     out
@@ -74,13 +75,13 @@ pub(crate) fn unframe(wire: &mut Vec<u8>, header_digest: bool, data_digest: bool
         let mut end = at + BHS_LENGTH;
         assert_eq!(header.ahs_length(), 0);
         if header_digest {
-            assert_eq!(wire[end..end + 4], digest_bytes(crc32c::crc32c(&header.0)));
+            assert_eq!(wire[end..end + 4], digest_bytes(crc32c(0, &header.0)));
             end += 4;
         }
         let length = header.data_length();
         let data = wire[end..end + length as usize].to_vec();
         let padded = end + (length + padding(length)) as usize;
-        let crc = crc32c::crc32c(&wire[end..padded]);
+        let crc = crc32c(0, &wire[end..padded]);
         end = padded;
         if data_digest && length > 0 {
             assert_eq!(wire[end..end + 4], digest_bytes(crc));
@@ -281,7 +282,7 @@ impl Pair {
                     }
                     let bytes: Vec<u8> = self.to_target.drain(..take).collect();
                     window -= take;
-                    let crc = self.target.payload_crc().map(|crc| crc32c::crc32c_append(crc, &bytes));
+                    let crc = self.target.payload_crc().map(|crc| crc32c(crc, &bytes));
                     let buffer = self.buffers.get_mut(&task.to_bits()).unwrap();
                     buffer[*offset as usize..][..take].copy_from_slice(&bytes);
                     self.target.payload_received(take as u32, crc);
@@ -413,7 +414,7 @@ impl TransmitSink for Sink<'_> {
     }
 
     fn payload_crc32c(&mut self, task: TaskHandle, _: u64, offset: u32, length: u32, crc: u32) -> u32 {
-        crc32c::crc32c_append(crc, self.range(task, offset, length))
+        crc32c(crc, self.range(task, offset, length))
     }
 
     fn end_of_task(&mut self, _: TaskHandle, user: u64) {

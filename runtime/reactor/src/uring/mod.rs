@@ -351,7 +351,7 @@ impl IoQueue for Uring {
     }
 
     fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
-        self.files.get(file.0)?.0.cached_pages(offset, len, &self.arenas)
+        self.files.get(file.0)?.0.cached_pages(self.now, offset, len, &self.arenas)
     }
 }
 

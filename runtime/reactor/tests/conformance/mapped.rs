@@ -28,12 +28,12 @@ fn lending<B: Backend>(stage: &mut Stage<B>) -> Option<(std::fs::File, FileId)> 
         let file = stage.file(u64::from(BYTES));
         let id = stage.backend.register_file(Arc::clone(&file), false);
         stage.backend.share_pages(id, &Arc::new(FilePages::new(file, u64::from(BYTES)).unwrap()));
-        assert_eq!(stage.backend.cached_pages(id, 0, 4096), None, "simulated disks are read");
+        assert_eq!(stage.backend.cached_pages(id, 0, BYTES), None, "simulated disks are read");
         return None;
     }
     let file = Arc::new(file);
     let id = stage.backend.register_file(Arc::clone(&file), false);
-    assert_eq!(stage.backend.cached_pages(id, 0, 4096), None, "it has not been shared");
+    assert_eq!(stage.backend.cached_pages(id, 0, BYTES), None, "it has not been shared");
     stage.backend.share_pages(id, &Arc::new(FilePages::new(file, u64::from(BYTES)).unwrap()));
     Some((ours, id))
 }
@@ -52,7 +52,7 @@ pub(crate) fn pages_are_sent_as_they_are_at_that_moment<B: Backend>(open: impl F
     assert_eq!(sent, Completion::Sent { token: SocketToken(5), result: 48 + expected.len() as i32 });
     assert!(got[..48] == [1; 48] && got[48..] == expected);
     stage.backend.unregister_file(id);
-    assert_eq!(stage.backend.cached_pages(id, 0, 512), None);
+    assert_eq!(stage.backend.cached_pages(id, 0, BYTES), None);
     stage.pool.release(&list(pages));
     stage.pool.release(&header);
 }
@@ -70,7 +70,7 @@ pub(crate) fn a_file_that_is_cut_under_a_send_breaks_only_that<B: Backend>(open:
         Completion::Sent { token: SocketToken(5), result } => assert_eq!(result, -libc::EFAULT),
         other => panic!("{other:?}"),
     }
-    assert_eq!(stage.backend.cached_pages(id, 0, 512), None);
+    assert_eq!(stage.backend.cached_pages(id, 0, BYTES), None);
     let hello = stage.buffer(b"hello");
     stage.send(other, &hello, 6);
     let (sent, got) = stage.next_while_receiving(&mut other_peer, 5);
