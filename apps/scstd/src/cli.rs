@@ -60,6 +60,10 @@ pub struct Cli {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(..=86_400 * 365))]
     pub sgv_purge_interval: u64,
 
+    /// Registers command buffers with io_uring: O_DIRECT and BLOCKIO transfers cost less, free buffers stay in memory
+    #[arg(long)]
+    pub register_buffers: bool,
+
     /// What to log: a level (error, warn, info, debug, trace) or a filter such as scst_target_iscsi=debug
     /// [default: $RUST_LOG, else info]
     #[arg(long, value_name = "FILTER")]

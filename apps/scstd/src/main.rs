@@ -99,6 +99,7 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
         max_cmd_mem: cli.max_cmd_mem,
         limits: Limits::default(),
         cache: cache(cli)?,
+        register_buffers: cli.register_buffers,
     };
     let reactors = Reactors::start(&options, &events)?;
     tracing::info!("{} reactors, back-end {}", options.reactors, reactors.backend);

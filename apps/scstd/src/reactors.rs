@@ -34,6 +34,8 @@ pub struct ReactorOptions {
     pub limits: Limits,
     /// What command buffers keep.
     pub cache: CacheOptions,
+    /// Registered with io_uring.
+    pub register_buffers: bool,
 }
 
 /// How much free memory command buffers keep, all reactors together; None: the default of each.
@@ -127,8 +129,11 @@ pub fn open_backends(options: &ReactorOptions) -> Result<Vec<(AnyBackend, Buffer
     (0..options.reactors)
         .map(|_| {
             let pool = BufferPool::new(pool);
-            let config =
-                ReactorConfig { sockets: sockets(options.reactors), ..ReactorConfig::new(Arc::clone(pool.arenas())) };
+            let config = ReactorConfig {
+                sockets: sockets(options.reactors),
+                register_buffers: options.register_buffers,
+                ..ReactorConfig::new(Arc::clone(pool.arenas()))
+            };
             let backend = scst_reactor::open(options.backend, &config)?;
             Ok((backend, pool))
         })

@@ -45,11 +45,13 @@ pub struct ReactorConfig {
     pub pool_threads: u32,
     /// How long `wait` polls at most before it sleeps, while events come that soon. 0 (default) sleeps at once.
     pub spin: Nanos,
+    /// Register command buffers with the kernel, for cheaper O_DIRECT transfers (`uring`). The pool keeps all memory then.
+    pub register_buffers: bool,
 }
 
 impl ReactorConfig {
     /// Defaults, for a pool's arenas.
     pub fn new(arenas: Arc<Arenas>) -> Self {
-        Self { arenas, io_depth: 1024, sockets: 4096, pool_threads: 0, spin: Nanos(0) }
+        Self { arenas, io_depth: 1024, sockets: 4096, pool_threads: 0, spin: Nanos(0), register_buffers: false }
     }
 }

@@ -11,6 +11,7 @@
 mod alarm;
 mod discard;
 mod ops;
+mod registered;
 mod setup;
 mod sockets;
 mod storage;
@@ -43,6 +44,7 @@ pub use setup::UringError;
 
 use alarm::Alarm;
 use ops::{OpTable, Tag};
+use registered::Registered;
 use sockets::SocketState;
 
 const DEFAULT_THREADS: u32 = 2;
@@ -60,6 +62,7 @@ pub struct Uring {
     slept: bool,
     features: String,
     arenas: Arc<Arenas>,
+    registered: Registered,
     bell: Arc<Doorbell>,
     /// Where the read of the doorbell's eventfd goes.
     bell_word: Box<u64>,
@@ -107,6 +110,7 @@ impl Uring {
         let bell = Arc::new(Doorbell::new(false).map_err(UringError::Doorbell)?);
         let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
         Ok(Self {
+            registered: Registered::new(&ring.ring, config.register_buffers),
             ring: ring.ring,
             disabled: ring.disabled,
             has_poll_first: ring.disabled,

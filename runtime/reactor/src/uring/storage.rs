@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use io_uring::{opcode, squeue, types};
+use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{IoCompletion, IoOp, IoToken, QueueFull};
 
@@ -41,7 +42,9 @@ impl Uring {
             self.pool.push(Job { key: slot, file, block_device, work, iov });
         } else {
             let data = self.ops.data(slot);
-            let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device);
+            let buffer = one_extent(op).filter(|_| entry.is_direct());
+            let buffer = buffer.and_then(|extent| self.registered.number(&self.ring, &self.arenas, extent));
+            let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device, buffer);
             self.push(entry.user_data(data));
         }
         Ok(())
@@ -94,16 +97,29 @@ fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKin
     }
 }
 
-fn sqe(fd: types::Fd, work: Work, iov: &IoVecs, block_device: bool) -> squeue::Entry {
+/// Where the bytes of a READ or WRITE are, when they are in one place.
+fn one_extent(op: &IoOp<'_>) -> Option<Extent> {
+    let (IoOp::Read { sg, sg_offset, len, .. } | IoOp::Write { sg, sg_offset, len, .. }) = op else { return None };
+    sg.range(*sg_offset, *len).next().filter(|extent| extent.len == *len)
+}
+
+/// `buffer` is the kernel's number of what all of the ranges are in.
+fn sqe(fd: types::Fd, work: Work, iov: &IoVecs, block_device: bool, buffer: Option<u16>) -> squeue::Entry {
     match work {
         Work::Trim { offset, len } if block_device => discard::entry(fd, offset, len),
         Work::Read { offset } => match iov.single() {
+            Some((base, len)) if let Some(buffer) = buffer => {
+                opcode::ReadFixed::new(fd, base, len, buffer).offset(offset).build()
+            }
             Some((base, len)) => opcode::Read::new(fd, base, len).offset(offset).build(),
             None => opcode::Readv::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).build(),
         },
         Work::Write { offset, dsync } => {
             let flags = if dsync { libc::RWF_DSYNC } else { 0 };
             match iov.single() {
+                Some((base, len)) if let Some(buffer) = buffer => {
+                    opcode::WriteFixed::new(fd, base, len, buffer).offset(offset).rw_flags(flags).build()
+                }
                 Some((base, len)) => opcode::Write::new(fd, base, len).offset(offset).rw_flags(flags).build(),
                 None => opcode::Writev::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).rw_flags(flags).build(),
             }

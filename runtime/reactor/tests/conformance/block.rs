@@ -8,7 +8,7 @@ use std::sync::Arc;
 use scst_core::buffer::{Memory, SgList};
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoToken};
-use scst_reactor::backend::{Backend, Completion};
+use scst_reactor::backend::{Backend, Completion, FileRegistry};
 use scst_reactor::storage::{self, DirectAlignment, DirectSupport};
 use scst_testkit::LoopDevice;
 use tempfile::TempDir;
@@ -100,6 +100,30 @@ pub(crate) fn what_is_misaligned_is_an_error_of_its_own_operation<B: Backend>(mu
     assert_eq!(run(&mut stage, write(BYTES, 0, 4096)), (-libc::ENOSPC, 0), "behind the end");
     let end = IoOp::Read { file, offset: BYTES, sg: &sg, sg_offset: 0, len: 4096 };
     assert_eq!(run(&mut stage, end), (0, 0));
+}
+
+/// Of one back-end only: buffers that the kernel knows.
+#[test]
+fn buffers_are_registered_when_the_first_direct_transfer_wants_one_and_arenas_as_they_come() {
+    let mut stage = crate::registered();
+    let device = Device::new(512);
+    let (cached, direct) = (File::open(device.device.path()).unwrap(), device.open());
+    let cached = stage.backend.register_file(Arc::new(cached), true);
+    let direct = stage.backend.register_file(direct, true);
+    read(&mut stage, cached, 0, 4096);
+    assert!(!stage.pool.arenas().is_pinned(), "the page cache has no use for it");
+    let mut taken = Vec::new();
+    for round in 0..10 {
+        let sg = stage.buffer(&vec![round as u8 | 1; 1 << 20]);
+        let offset = (round % 8) << 20;
+        let op = IoOp::Write { file: direct, offset, sg: &sg, sg_offset: 4096, len: 8192, dsync: round % 2 == 0 };
+        assert_eq!(run(&mut stage, op), (8192, 0));
+        assert!(read(&mut stage, direct, offset, 8192) == [round as u8 | 1; 8192]);
+        assert!(stage.pool.arenas().is_pinned());
+        taken.push(sg);
+    }
+    assert!(stage.pool.arenas().count() > 2, "the pool has grown");
+    taken.iter().for_each(|sg| stage.pool.release(sg));
 }
 
 /// Not a story of a back-end: what is asked before a device is registered.

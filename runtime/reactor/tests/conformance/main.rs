@@ -37,6 +37,13 @@ fn uring() -> Stage<Uring> {
     Stage::real(Uring::new(&config(&pool)).expect("io_uring is there"), pool)
 }
 
+/// With registered buffers; the pool has to grow while it is used.
+fn registered() -> Stage<Uring> {
+    let pool = pool();
+    let config = ReactorConfig { register_buffers: true, ..config(&pool) };
+    Stage::real(Uring::new(&config).expect("io_uring is there"), pool)
+}
+
 fn posix() -> Stage<Posix> {
     let pool = pool();
     Stage::real(Posix::new(&config(&pool)).expect("epoll is there"), pool)
@@ -102,6 +109,7 @@ macro_rules! on_block_devices {
         mod on_block_devices {
             $(mod $story {
                 #[test] fn uring() { crate::block::$story(crate::uring()); }
+                #[test] fn registered() { crate::block::$story(crate::registered()); }
                 #[test] fn posix() { crate::block::$story(crate::posix()); }
             })*
         }
