@@ -165,7 +165,7 @@ impl Engine {
             Message::BarrierRelease { device, barrier, update } => self.released(device, barrier, update, fx),
             Message::BarrierOpen { device, barrier, update } => self.open_barrier(device, barrier, update, fx),
             Message::Update { device, update } => self.post_all(Message::Apply { device, update }, fx),
-            Message::Apply { device, update } => self.apply(device, update, fx),
+            Message::Apply { device, update } => self.apply(device, update),
         }
     }
 
@@ -310,7 +310,7 @@ impl Engine {
 
     /// Applies what the owner has changed and lets commands in.
     fn open_barrier(&mut self, device: DeviceId, barrier: BarrierId, update: DeviceUpdate, fx: &mut Effects) {
-        self.apply(device, update, fx);
+        self.apply(device, update);
         self.waits.retain(|w| w.then != Then::Closed { device, barrier });
         let Some(found) = self.device_mut(device) else { return };
         found.barriers.retain(|b| b.id != barrier);
@@ -323,8 +323,7 @@ impl Engine {
         self.try_remove_device(device, fx);
     }
 
-    fn apply(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        self.disown_lost_holds(device, update, fx);
+    fn apply(&mut self, device: DeviceId, update: DeviceUpdate) {
         let Some(found) = self.device_mut(device) else { return };
         if let Some(control) = update.control {
             found.control = control;
@@ -352,26 +351,6 @@ impl Engine {
         }
         if let Some(asc) = update.attention {
             self.attention(device, asc, update.attention_except);
-        }
-    }
-
-    /// What arrives for a nexus that has gone meanwhile is undone again by its own engine.
-    fn disown_lost_holds(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        let held = match update.reservation {
-            Some(ReservationChange::Hold(holder)) => Some(holder),
-            _ => update.prevention.and_then(|(nexus, prevents)| prevents.then_some(nexus)),
-        };
-        let Some(holder) = held else { return };
-        let session = self.sessions.get(holder.session.index, holder.session.generation);
-        let nexus = session.and_then(|s| self.nexuses.at(s.nexus(holder.lun)));
-        let lost = holder.reactor == self.config.reactor && nexus.is_none_or(|n| n.device != device);
-        if lost {
-            let update = DeviceUpdate {
-                reservation: Some(ReservationChange::ReleaseBy(holder)),
-                prevention: Some((holder, false)),
-                ..DeviceUpdate::default()
-            };
-            self.update_device(device, update, fx);
         }
     }
 
