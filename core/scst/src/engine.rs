@@ -465,9 +465,10 @@ impl Engine {
         }
     }
 
-    /// Lets a device go that nobody uses any more.
+    /// Lets a device go that nobody uses any more. Its home goes on while others wait to be alone on it.
     pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
-        if self.device(device).is_some_and(|d| d.removing && d.nexuses.is_empty() && d.barriers.is_empty()) {
+        let unused = |d: &Device| d.nexuses.is_empty() && d.barriers.is_empty() && d.home.is_empty();
+        if self.device(device).is_some_and(|d| d.removing && unused(d)) {
             self.devices[device.0 as usize] = None;
             if let Some(latency) = &mut self.latency {
                 latency.units.remove(device.0);

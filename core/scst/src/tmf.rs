@@ -262,6 +262,22 @@ impl Engine {
         }
     }
 
+    /// The unit has left its home engine and is reset no more. What the nexus has on it here is still aborted.
+    pub(crate) fn tmf_refused(&mut self, id: TmfId, device: DeviceId, fx: &mut Effects) {
+        let Some(session) = self.tmfs.get(id.index, id.generation).map(|t| t.session) else { return };
+        let own = self.commands_where(|c| {
+            c.session == session && c.device == Some(device) && c.state != CommandState::Responding
+        });
+        if own.is_empty()
+            && let Some(tmf) = self.tmfs.get_mut(id.index, id.generation)
+            && tmf.function != TaskManagementFunction::TargetReset
+        {
+            tmf.response = TaskManagementResponse::IncorrectLun;
+        }
+        self.abort_and_wait(id, own, fx);
+        self.tmf_step_done(id, fx);
+    }
+
     /// A step was given up.
     pub(crate) fn tmf_failed(&mut self, id: TmfId, fx: &mut Effects) {
         if let Some(tmf) = self.tmfs.get_mut(id.index, id.generation) {

@@ -289,6 +289,52 @@ fn a_device_leaves_when_its_last_command_has() {
 }
 
 #[test]
+fn a_command_that_must_be_alone_ends_at_once_when_its_device_has_left_the_home_engine() {
+    let mut w = World::new(2);
+    let s = w.login(1, "iqn.a");
+    let (t1, a) = w.simple(1, s, &READ_1);
+    let (t2, _) = w.send_with(1, s, 0, &RESERVE, TaskAttribute::Ordered, false);
+    w.set_target(target(rows(&[(1, 1, false)])));
+    for node in [0, 1] {
+        w.control(node, Control::RemoveDevice(DeviceId(0)));
+    }
+    // The home has nothing of it; here the RESERVE still waits for the READ.
+    assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    assert_eq!(w.nodes[1].notices, []);
+    w.finish(1, a);
+    w.expect(1, &[Seen::Async(0x3f0e), good(t1), Seen::Response(t2, CHECK, Some((5, 0x2500)))]);
+    assert_eq!(w.nodes[1].shard.poll_timeout(), None);
+    assert_eq!(w.nodes[1].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    w.assert_clean();
+}
+
+#[test]
+fn the_home_engine_keeps_a_device_that_others_wait_to_be_alone_on() {
+    let mut w = World::new(2);
+    let (s1, s2) = (w.login(1, "iqn.a"), w.login(1, "iqn.b"));
+    // Both ask before the first is alone.
+    w.prompt = false;
+    let (t1, select) = w.simple(1, s1, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (t2, waiting) = w.simple(1, s2, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    w.prompt = true;
+    w.deliver_messages();
+    w.set_target(target(rows(&[(1, 1, false)])));
+    for node in [0, 1] {
+        w.control(node, Control::RemoveDevice(DeviceId(0)));
+    }
+    assert_eq!(w.executing(0), [select]);
+    w.finish(1, select);
+    assert_eq!(w.executing(0), [waiting]);
+    assert_eq!(w.nodes[0].notices, []);
+    w.finish(1, waiting);
+    w.expect(1, &[Seen::Async(0x3f0e), Seen::Async(0x3f0e), good(t1), good(t2)]);
+    for node in [0, 1] {
+        assert_eq!(w.nodes[node].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    }
+    w.assert_clean();
+}
+
+#[test]
 fn a_disabled_target_closes_its_sessions() {
     let mut w = World::new(1);
     let s = w.login(0, "iqn.a");
