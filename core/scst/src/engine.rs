@@ -32,7 +32,10 @@ pub struct Limits {
     pub bytes_per_session: u64,
     /// Sessions.
     pub sessions: usize,
-    /// I_T_L nexuses over all sessions.
+    /// I_T_L nexuses over all sessions. A session makes one with its first command to a LUN and none before, so nothing is
+    /// set aside at login. Over it: a login is refused if its LUN map does not fit whole into what is free then. Who has
+    /// logged in and finds later that others have taken the rest gets BUSY for its first command to a LUN, and task
+    /// management functions fail, until a session goes; LUNs that it has used go on.
     pub nexuses: usize,
     /// Task management functions in progress.
     pub task_management: usize,

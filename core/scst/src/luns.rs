@@ -114,13 +114,12 @@ impl Engine {
     }
 
     /// The same for all LUNs of a session, before something that is about all of them.
-    pub(crate) fn meet_all(&mut self, id: SessionId) {
-        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return };
-        for entry in map.entries() {
-            if let Some(entry) = self.unmet(id, entry.lun) {
-                self.meet(id, &entry);
-            }
-        }
+    pub(crate) fn meet_all(&mut self, id: SessionId) -> bool {
+        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return false };
+        map.entries().iter().all(|entry| match self.unmet(id, entry.lun) {
+            Some(entry) => self.meet(id, &entry),
+            None => true,
+        })
     }
 
     fn enter(&mut self, id: SessionId, lun: u32, slot: u32) {

@@ -56,10 +56,14 @@ impl Engine {
     ) -> Option<TaskManagementResponse> {
         use TaskManagementFunction as F;
         use TaskManagementResponse as R;
-        match request.lun.number().and_then(|n| self.unmet(request.session, n)) {
+        let met = match request.lun.number().and_then(|n| self.unmet(request.session, n)) {
             _ if matches!(request.function, F::TargetReset | F::ITNexusReset) => self.meet_all(request.session),
-            Some(entry) => drop(self.meet(request.session, &entry)),
-            None => {}
+            Some(entry) => self.meet(request.session, &entry),
+            None => true,
+        };
+        if !met {
+            // There is such a unit, and nothing can be done about it.
+            return Some(R::Failed);
         }
         let Some(session) = self.sessions.get(request.session.index, request.session.generation) else {
             return Some(R::Failed);

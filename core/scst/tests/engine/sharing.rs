@@ -1,8 +1,9 @@
 //! What several initiators on one device may and may not do, and what they are told.
 
-use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
+use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, per_nexus, rows, target};
+use scst_core::engine::{Limits, NoSlot, SessionRefused, SessionRequest};
 use scst_core::handler::{ControlSettings, Outcome, SideEffects};
-use scst_core::ids::{DeviceId, SessionId};
+use scst_core::ids::{DeviceId, SessionId, TargetId};
 use scst_core::shard::{Control, Notice};
 use scst_scsi::TaskManagementFunction as F;
 use scst_scsi::TaskManagementResponse as R;
@@ -273,6 +274,32 @@ fn request_sense_tells_an_attention_and_clears_it() {
         w.expect(0, &[good(t)]);
         assert_eq!((w.nodes[0].pool.last[2], w.nodes[0].pool.last[12]), expected);
     }
+}
+
+#[test]
+fn who_finds_no_nexus_left_is_busy_until_a_session_goes() {
+    let mut w = World::with(1, Limits { nexuses: 3, ..Limits::default() }, per_nexus());
+    let late = w.fresh_login(0, "iqn.late");
+    let early = w.login(0, "iqn.early");
+    let t = w.send(0, late, 0, &[0; 6], TaskAttribute::Simple);
+    w.expect(0, &[Seen::Response(t, CHECK, Some((6, 0x2900)))]);
+    // The table is full: the driver has to say BUSY, and nothing is promised about the unit.
+    let new = new_command(late, 1, &READ_1, TaskAttribute::Simple);
+    assert_eq!(w.nodes[0].shard.command(w.now, &new), Err(NoSlot));
+    let reset = w.tmf(0, late, F::TargetReset, None);
+    w.expect(0, &[Seen::Tmf(reset, R::Failed)]);
+    assert_eq!((w.media[0].borrow().resets, w.media[1].borrow().resets), (0, 0));
+    let request = SessionRequest { target: TargetId(0), initiator: "iqn.later" };
+    assert_eq!(w.nodes[0].shard.session_up(w.now, request), Err(SessionRefused::NoResources));
+    // What it has used goes on.
+    let (t, a) = w.simple(0, late, &READ_1);
+    w.finish(0, a);
+    w.expect(0, &[good(t)]);
+    w.nodes[0].shard.session_down(w.now, early);
+    w.run(0);
+    let t = w.send(0, late, 1, &READ_1, TaskAttribute::Simple);
+    w.expect(0, &[Seen::Closed(early), Seen::Response(t, CHECK, Some((6, 0x2900)))]);
+    w.assert_clean();
 }
 
 #[test]
