@@ -216,10 +216,10 @@ impl IscsiTarget {
         while let Some(message) = self.shared.inbox.pop_front() {
             self.handle_message(message, &mut env);
         }
-        for slot in self.shared.rest.take_starved() {
-            if let Some(connection) = self.connections.get_mut(slot) {
-                self.shared.mark(connection);
-            }
+        if let Some(slot) = self.shared.rest.next_starved(env.pool)
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            self.shared.mark(connection);
         }
         let mut at = 0;
         while let Some(&slot) = self.shared.dirty.get(at) {
@@ -242,7 +242,7 @@ impl IscsiTarget {
         self.shared.dirty = dirty;
         let shared = &self.shared;
         let nothing = shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty();
-        !nothing || shared.rest.has_starved() || env.shard.has_work()
+        !nothing || shared.rest.has_starved(env.pool) || env.shard.has_work()
     }
 
     /// A message from the driver of another reactor, or from the control plane.

@@ -93,7 +93,7 @@ impl IscsiTarget {
         if connection.output.buffer.is_empty() {
             match env.pool.allocate(SEND_HEADER_BYTES) {
                 Some(buffer) => connection.output.buffer = buffer,
-                None if connection.resting && shared.rest.lend(slot, &mut connection.output) => {}
+                None if connection.resting && shared.rest.lend(slot, &mut connection.output, env.pool) => {}
                 None if connection.resting => return,
                 None => return connection.want_close(Why::NoMemory),
             }
