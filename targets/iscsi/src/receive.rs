@@ -188,8 +188,8 @@ impl IscsiTarget {
         };
         if !fit_read_ahead(connection, env.pool) {
             if connection.input.is_used() {
-                // The commands whose data are in it make room when they are done.
-                return;
+                // The commands whose data are in it make room when they are done, or others when they give memory back.
+                return shared.receivers.wait(slot, env.pool);
             }
             return connection.want_close_and_mark(Why::NoMemory, shared);
         }
