@@ -503,6 +503,7 @@ impl IscsiTarget {
                 self.skip_unwanted(slot, env.now.0);
                 self.transmit(slot, env);
             }
+            (Life::Open, Phase::Over) => self.receive_to_throw_away(slot, env),
             _ => {}
         }
         self.close_if_wanted(slot, env);
@@ -517,8 +518,8 @@ impl IscsiTarget {
         let Some((connection, session, shared)) = self.parts(slot) else { return };
         let Life::CloseWanted(why) = connection.life else { return };
         match &connection.phase {
-            Phase::Full(_) => tracing::info!(peer = %connection.peer, %why, "connection closed"),
-            _ => tracing::debug!(peer = %connection.peer, %why, "connection closed during login"),
+            Phase::Login(_) => tracing::debug!(peer = %connection.peer, %why, "connection closed during login"),
+            _ => tracing::info!(peer = %connection.peer, %why, "connection closed"),
         }
         connection.life = Life::Closing;
         if let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use scst_core::Nanos;
 use scst_core::shard::Control;
 use scst_reactor::sim::{PeerState, SimConfig};
+use scst_target_iscsi::limits::DRAIN_TIMEOUT;
 use scst_testkit::initiator::{Amount, Command, DataOutPlan, Event, tmf};
 
 use crate::handler::BLOCK;
@@ -223,6 +224,48 @@ fn logout_waits_for_the_commands_and_is_answered() {
     world.pass(Nanos::from_millis(10));
     host.core.forget(itt);
     host.logout(&mut world);
+    world.assert_clean();
+}
+
+#[test]
+fn what_crosses_the_answer_to_a_logout_does_not_take_it_away() {
+    let mut world = Setup::default().build();
+    let mut host = world.login(normal());
+    host.core.logout(0);
+    host.flush();
+    // The answer is there and has not been looked at; the end of the target's half follows it.
+    world.pass(Nanos::from_millis(10));
+    host.core.ping(b"late", false);
+    host.flush();
+    world.pass(Nanos::from_millis(10));
+    host.exchange();
+    assert_eq!(host.state, PeerState::Ended);
+    assert!(host.events.iter().any(|e| matches!(e, Event::LoggedOut { response: 0, .. })), "{:?}", host.events);
+    assert_eq!(world.connections(), 1, "it is for the initiator to close it");
+    host.peer.close();
+    world.pass(Nanos::from_millis(10));
+    assert_eq!(world.connections(), 0);
+    world.assert_clean();
+}
+
+#[test]
+fn who_logs_out_and_does_not_close_its_connection_is_cut() {
+    let mut world = Setup::default().build();
+    let mut host = world.login(normal());
+    host.core.logout(0);
+    world.until(&mut host, |e| matches!(e, Event::LoggedOut { response: 0, .. }));
+    world.closed(&mut host);
+    assert_eq!(world.reactors[0].shard.engine().session_count(), 0);
+    let pool = world.reactors[0].pool.statistics();
+    for _ in 0..4 {
+        host.peer.send(&[0x55; 3000]);
+        world.pass(Nanos(DRAIN_TIMEOUT.0 / 5));
+        assert_eq!((host.peer.available(), world.connections()), (0, 1));
+        assert_eq!(world.reactors[0].pool.statistics().in_use, pool.in_use);
+    }
+    world.pass(Nanos(DRAIN_TIMEOUT.0 / 2));
+    assert_eq!(world.connections(), 0);
+    host.peer.close();
     world.assert_clean();
 }
 
