@@ -12,7 +12,7 @@ use scst_scsi::{CommandFlags, ScsiStatus};
 use crate::Nanos;
 use crate::attention::COMMANDS_CLEARED;
 use crate::command::{CommandMarks, CommandState};
-use crate::engine::{Effects, Engine};
+use crate::engine::{Effects, Engine, no_lun};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, Message, ReservationChange};
 use crate::handler::Outcome;
 use crate::ids::{CmdId, DeviceId, ReactorId, TmfId};
@@ -30,6 +30,12 @@ pub(crate) struct ActiveBarrier {
 pub(crate) struct HomeQueue {
     waiting: VecDeque<(BarrierId, BarrierScope)>,
     active: Vec<HomeBarrier>,
+}
+
+impl HomeQueue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.active.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -153,19 +159,21 @@ impl Engine {
     #[inline(never)]
     pub(crate) fn message(&mut self, message: Message, fx: &mut Effects) {
         match message {
-            Message::BarrierRequest { device, barrier, scope } => {
-                if let Some(found) = self.device_mut(device) {
+            Message::BarrierRequest { device, barrier, scope } => match self.device_mut(device) {
+                Some(found) => {
                     found.home.waiting.push_back((barrier, scope));
+                    self.pump_home(device, fx);
                 }
-                self.pump_home(device, fx);
-            }
+                None => self.post(barrier.owner, Message::BarrierRefused { device, barrier }, fx),
+            },
             Message::BarrierClose { device, barrier, scope } => self.close_barrier(device, barrier, scope, fx),
             Message::BarrierClosed { device, barrier } => self.closed_somewhere(device, barrier, fx),
             Message::BarrierGranted { device, barrier } => self.granted(device, barrier, fx),
+            Message::BarrierRefused { device, barrier } => self.refused(device, barrier, fx),
             Message::BarrierRelease { device, barrier, update } => self.released(device, barrier, update, fx),
             Message::BarrierOpen { device, barrier, update } => self.open_barrier(device, barrier, update, fx),
             Message::Update { device, update } => self.post_all(Message::Apply { device, update }, fx),
-            Message::Apply { device, update } => self.apply(device, update, fx),
+            Message::Apply { device, update } => self.apply(device, update),
         }
     }
 
@@ -308,9 +316,23 @@ impl Engine {
         }
     }
 
+    /// The device has left its home: whoever wants to be alone on it comes too late, as to a LUN that is not there.
+    fn refused(&mut self, device: DeviceId, barrier: BarrierId, fx: &mut Effects) {
+        let Some(at) = self.owned.iter().position(|o| o.id == barrier) else { return };
+        match self.owned.swap_remove(at).owner {
+            BarrierOwner::Command(id) => {
+                if let Some(command) = self.command_mut(id) {
+                    command.marks.remove(CommandMarks::OWNS_BARRIER);
+                }
+                self.complete(id, &Outcome::check(no_lun()), fx);
+            }
+            BarrierOwner::Tmf(tmf) => self.tmf_refused(tmf, device, fx),
+        }
+    }
+
     /// Applies what the owner has changed and lets commands in.
     fn open_barrier(&mut self, device: DeviceId, barrier: BarrierId, update: DeviceUpdate, fx: &mut Effects) {
-        self.apply(device, update, fx);
+        self.apply(device, update);
         self.waits.retain(|w| w.then != Then::Closed { device, barrier });
         let Some(found) = self.device_mut(device) else { return };
         found.barriers.retain(|b| b.id != barrier);
@@ -323,8 +345,7 @@ impl Engine {
         self.try_remove_device(device, fx);
     }
 
-    fn apply(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        self.disown_lost_holds(device, update, fx);
+    fn apply(&mut self, device: DeviceId, update: DeviceUpdate) {
         let Some(found) = self.device_mut(device) else { return };
         if let Some(control) = update.control {
             found.control = control;
@@ -352,26 +373,6 @@ impl Engine {
         }
         if let Some(asc) = update.attention {
             self.attention(device, asc, update.attention_except);
-        }
-    }
-
-    /// What arrives for a nexus that has gone meanwhile is undone again by its own engine.
-    fn disown_lost_holds(&mut self, device: DeviceId, update: DeviceUpdate, fx: &mut Effects) {
-        let held = match update.reservation {
-            Some(ReservationChange::Hold(holder)) => Some(holder),
-            _ => update.prevention.and_then(|(nexus, prevents)| prevents.then_some(nexus)),
-        };
-        let Some(holder) = held else { return };
-        let session = self.sessions.get(holder.session.index, holder.session.generation);
-        let nexus = session.and_then(|s| self.nexuses.at(s.nexus(holder.lun)));
-        let lost = holder.reactor == self.config.reactor && nexus.is_none_or(|n| n.device != device);
-        if lost {
-            let update = DeviceUpdate {
-                reservation: Some(ReservationChange::ReleaseBy(holder)),
-                prevention: Some((holder, false)),
-                ..DeviceUpdate::default()
-            };
-            self.update_device(device, update, fx);
         }
     }
 

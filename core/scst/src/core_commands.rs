@@ -149,6 +149,8 @@ impl Engine {
         let select = byte(&command.cdb, 2);
         let (sg, length) = (command.sg, command.parsed.length);
         let outcome = match opcode {
+            // A reset of its nexus has released what it held; this would come after it.
+            _ if command.is_aborted() => Outcome::good(0),
             REPORT_LUNS => Outcome::good(self.report_luns(session, select, &sg, length, mem)),
             REQUEST_SENSE => Outcome::good(self.request_sense(slot, descriptor, &sg, length, mem)),
             INQUIRY => Outcome::good(absent_inquiry(&sg, length, mem)),
@@ -220,6 +222,9 @@ impl Engine {
     }
 
     fn reserve(&mut self, id: CmdId, slot: u32, fx: &mut Effects) -> Outcome {
+        if let Some(nexus) = self.nexuses.at_mut(slot) {
+            nexus.holds = true;
+        }
         self.change_reservation(id, slot, ReservationChange::Hold, fx)
     }
 

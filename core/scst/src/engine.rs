@@ -32,7 +32,10 @@ pub struct Limits {
     pub bytes_per_session: u64,
     /// Sessions.
     pub sessions: usize,
-    /// I_T_L nexuses over all sessions.
+    /// I_T_L nexuses over all sessions. A session makes one with its first command to a LUN and none before, so nothing is
+    /// set aside at login. Over it: a login is refused if its LUN map does not fit whole into what is free then. Who has
+    /// logged in and finds later that others have taken the rest gets BUSY for its first command to a LUN, and task
+    /// management functions fail, until a session goes; LUNs that it has used go on.
     pub nexuses: usize,
     /// Task management functions in progress.
     pub task_management: usize,
@@ -465,9 +468,10 @@ impl Engine {
         }
     }
 
-    /// Lets a device go that nobody uses any more.
+    /// Lets a device go that nobody uses any more. Its home goes on while others wait to be alone on it.
     pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
-        if self.device(device).is_some_and(|d| d.removing && d.nexuses.is_empty() && d.barriers.is_empty()) {
+        let unused = |d: &Device| d.nexuses.is_empty() && d.barriers.is_empty() && d.home.is_empty();
+        if self.device(device).is_some_and(|d| d.removing && unused(d)) {
             self.devices[device.0 as usize] = None;
             if let Some(latency) = &mut self.latency {
                 latency.units.remove(device.0);

@@ -189,6 +189,8 @@ pub enum Message {
     BarrierClosed { device: DeviceId, barrier: BarrierId },
     /// Home to owner: you are alone.
     BarrierGranted { device: DeviceId, barrier: BarrierId },
+    /// Home to owner: the device is not here any more.
+    BarrierRefused { device: DeviceId, barrier: BarrierId },
     /// Owner to home: done (or given up), with what has changed.
     BarrierRelease { device: DeviceId, barrier: BarrierId, update: DeviceUpdate },
     /// Home to all: apply the change, let commands in.

@@ -109,9 +109,14 @@ impl Engine {
     fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
         let Some(command) = self.command(id) else { return };
         let (slot, device, owns) = (command.nexus, command.device, command.marks.contains(CommandMarks::OWNS_BARRIER));
+        // A reset of its nexus has let the medium go; an aborted command does not prevent its removal again.
+        let prevents = effects.prevent_removal.filter(|prevents| !(*prevents && command.is_aborted()));
+        if let Some(nexus) = self.nexuses.at_mut(slot) {
+            nexus.holds |= prevents == Some(true);
+        }
         let update = DeviceUpdate {
             control: effects.control,
-            prevention: effects.prevent_removal.and_then(|p| Some((self.nexus_id(slot)?, p))),
+            prevention: prevents.and_then(|p| Some((self.nexus_id(slot)?, p))),
             attention: effects.attention_for_others,
             attention_except: self.nexus_id(slot),
             ..DeviceUpdate::default()

@@ -114,13 +114,12 @@ impl Engine {
     }
 
     /// The same for all LUNs of a session, before something that is about all of them.
-    pub(crate) fn meet_all(&mut self, id: SessionId) {
-        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return };
-        for entry in map.entries() {
-            if let Some(entry) = self.unmet(id, entry.lun) {
-                self.meet(id, &entry);
-            }
-        }
+    pub(crate) fn meet_all(&mut self, id: SessionId) -> bool {
+        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return false };
+        map.entries().iter().all(|entry| match self.unmet(id, entry.lun) {
+            Some(entry) => self.meet(id, &entry),
+            None => true,
+        })
     }
 
     fn enter(&mut self, id: SessionId, lun: u32, slot: u32) {
@@ -148,19 +147,18 @@ impl Engine {
         self.try_remove_device(nexus.device, fx);
     }
 
+    /// Releases a nexus's reservation and lets the medium go. The news that it has them may still be on their way: those
+    /// that it has them no more go the same way, behind them.
     pub(crate) fn release_holds(&mut self, slot: u32, fx: &mut Effects) {
-        let (Some(name), Some(device)) = (self.nexus_id(slot), self.nexuses.at(slot).map(|n| n.device)) else {
-            return;
+        let Some(name) = self.nexus_id(slot) else { return };
+        let Some(nexus) = self.nexuses.at_mut(slot).filter(|n| n.holds) else { return };
+        nexus.holds = false;
+        let device = nexus.device;
+        let update = DeviceUpdate {
+            reservation: Some(ReservationChange::ReleaseBy(name)),
+            prevention: Some((name, false)),
+            ..DeviceUpdate::default()
         };
-        let Some(found) = self.device(device) else { return };
-        let (holds, prevents) = (found.reservation == Some(name), found.preventing.contains(&name));
-        if holds || prevents {
-            let update = DeviceUpdate {
-                reservation: holds.then_some(ReservationChange::ReleaseBy(name)),
-                prevention: prevents.then_some((name, false)),
-                ..DeviceUpdate::default()
-            };
-            self.update_device(device, update, fx);
-        }
+        self.update_device(device, update, fx);
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Nexus {
     pub(crate) takes_mapped: bool,
     /// The LUN left the map; the slot goes when its last command does.
     pub(crate) removed: bool,
+    /// It has told home that it holds a reservation or prevents medium removal.
+    pub(crate) holds: bool,
     pub(crate) attentions: AttentionQueue,
     /// Commands that have a slot.
     pub(crate) commands: u32,
@@ -74,6 +76,7 @@ impl Nexus {
             read_only,
             takes_mapped: false,
             removed: false,
+            holds: false,
             attentions: AttentionQueue::default(),
             commands: 0,
             oldest: NONE,

@@ -56,10 +56,14 @@ impl Engine {
     ) -> Option<TaskManagementResponse> {
         use TaskManagementFunction as F;
         use TaskManagementResponse as R;
-        match request.lun.number().and_then(|n| self.unmet(request.session, n)) {
+        let met = match request.lun.number().and_then(|n| self.unmet(request.session, n)) {
             _ if matches!(request.function, F::TargetReset | F::ITNexusReset) => self.meet_all(request.session),
-            Some(entry) => drop(self.meet(request.session, &entry)),
-            None => {}
+            Some(entry) => self.meet(request.session, &entry),
+            None => true,
+        };
+        if !met {
+            // There is such a unit, and nothing can be done about it.
+            return Some(R::Failed);
         }
         let Some(session) = self.sessions.get(request.session.index, request.session.generation) else {
             return Some(R::Failed);
@@ -260,6 +264,22 @@ impl Engine {
         if let Some(tmf) = self.tmfs.remove(id.index, id.generation) {
             self.answer(tmf.session, tmf.driver_tag, id, tmf.response, fx);
         }
+    }
+
+    /// The unit has left its home engine and is reset no more. What the nexus has on it here is still aborted.
+    pub(crate) fn tmf_refused(&mut self, id: TmfId, device: DeviceId, fx: &mut Effects) {
+        let Some(session) = self.tmfs.get(id.index, id.generation).map(|t| t.session) else { return };
+        let own = self.commands_where(|c| {
+            c.session == session && c.device == Some(device) && c.state != CommandState::Responding
+        });
+        if own.is_empty()
+            && let Some(tmf) = self.tmfs.get_mut(id.index, id.generation)
+            && tmf.function != TaskManagementFunction::TargetReset
+        {
+            tmf.response = TaskManagementResponse::IncorrectLun;
+        }
+        self.abort_and_wait(id, own, fx);
+        self.tmf_step_done(id, fx);
     }
 
     /// A step was given up.

@@ -178,6 +178,10 @@ impl Backend for NullBackend {
         Some((self.sent.len() - before) as i32)
     }
 
+    fn shutdown_write(&mut self, _: SocketId) {
+        panic!("the driver ends the connection");
+    }
+
     fn close(&mut self, _: SocketId, _: SocketToken) {
         panic!("the driver closes the connection");
     }

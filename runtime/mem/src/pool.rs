@@ -174,6 +174,11 @@ impl BufferPool {
         stats
     }
 
+    /// Extents that have been given back so far: who has found no room need not look again before there are more.
+    pub fn returned(&self) -> u64 {
+        self.stats.total - self.stats.classes.iter().map(|class| u64::from(class.in_use)).sum::<u64>()
+    }
+
     /// A buffer of exactly `bytes` (up to [`MAX_TRANSFER_BYTES`]): one extent up to 1 MiB, else several of 1 MiB and a
     /// last one for the rest. None when the budget is used up.
     pub fn allocate(&mut self, bytes: u32) -> Option<SgList> {

@@ -102,6 +102,9 @@ pub trait Backend: IoQueue + FileRegistry {
     /// As `send`, and whatever the socket takes goes at once. Some: it is over, with the result that `Sent` would have
     /// brought, and no completion follows. None: the completion follows.
     fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32>;
+    /// Ends our half of a connection: the peer sees the end of the stream behind what has been sent, and what it sends is
+    /// received as before. No send may be in flight. Over at once, without a completion.
+    fn shutdown_write(&mut self, socket: SocketId);
     /// Closes a socket; see the contract.
     fn close(&mut self, socket: SocketId, token: SocketToken);
     /// Submits what is queued and waits for a completion, at most until `deadline` (None: for ever). Adds all there

@@ -37,6 +37,12 @@ impl Socket {
         }
     }
 
+    /// Ends our half. A peer that is gone already (ENOTCONN) needs no end.
+    pub(crate) fn shutdown_write(&self) {
+        // SAFETY: the descriptor is open and owned by `self`.
+        unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) };
+    }
+
     /// Makes operations in flight fail. It says ENOTCONN when the peer was faster, which is as good.
     pub(crate) fn shutdown(&self) {
         // SAFETY: the descriptor is open and owned by `self`.

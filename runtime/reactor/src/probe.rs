@@ -130,6 +130,9 @@ impl Backend for AnyBackend {
     fn try_send(&mut self, socket: SocketId, from: &[Extent], pool: &BufferPool, token: SocketToken) -> Option<i32> {
         each!(self, b => b.try_send(socket, from, pool, token))
     }
+    fn shutdown_write(&mut self, socket: SocketId) {
+        each!(self, b => b.shutdown_write(socket));
+    }
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         each!(self, b => b.close(socket, token));
     }

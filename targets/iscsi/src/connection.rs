@@ -72,7 +72,7 @@ pub(crate) enum Phase {
     Login(Box<Login>),
     /// Full-feature phase.
     Full(Box<Protocol>),
-    /// Nothing is received or sent any more.
+    /// Nothing is sent any more, and what is received is thrown away.
     Over,
 }
 
@@ -374,7 +374,8 @@ impl Connection {
     /// Asks for the socket to be closed; the first reason counts.
     pub(crate) fn want_close(&mut self, why: Why) {
         if self.is_open() {
-            self.life = Life::CloseWanted(why);
+            let first = self.output.close_after.filter(|_| matches!(self.phase, Phase::Over));
+            self.life = Life::CloseWanted(first.unwrap_or(why));
         }
     }
 

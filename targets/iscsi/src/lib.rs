@@ -45,6 +45,7 @@ mod registry;
 mod rest;
 mod session;
 mod slab;
+mod starved;
 mod target;
 mod timers;
 mod transmit;

@@ -18,7 +18,8 @@ pub const SHUTDOWN_LOGOUT_TIMEOUT: Nanos = Nanos::from_secs(SHUTDOWN_LOGOUT_SECO
 pub const ABORT_DATA_TIMEOUT: Nanos = Nanos::from_secs(10);
 /// Listeners of one reactor.
 pub const MAX_LISTENERS: usize = 256;
-/// Time that a connection may take to send its last PDU (a login reject, a logout response) before it is cut.
+/// Time that a connection may take to send its last PDU (a login reject, a logout response), and its initiator to close it
+/// then, before it is cut.
 pub const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(5);
 /// Read-ahead before login is complete; login PDUs are at most 8 KiB (RFC 7143 13.12).
 pub const LOGIN_READ_AHEAD_BYTES: u32 = 4 << 10;

@@ -174,6 +174,17 @@ impl IscsiTarget {
         shared.mark(connection);
     }
 
+    /// Starts the next receive of a connection that is over for us, so that the end of the initiator's half is noticed.
+    pub(crate) fn receive_to_throw_away<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
+        let Some(Connection { input, socket, .. }) = self.connections.get_mut(slot).filter(|c| !c.input.in_flight)
+        else {
+            return;
+        };
+        input.consume(input.unread().len);
+        input.in_flight = true;
+        env.backend.recv(*socket, &[input.room()], env.pool, token(Operation::Receive, slot));
+    }
+
     /// Starts the next receive.
     pub(crate) fn arm_receive<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
         let Some((connection, session, shared)) = self.parts(slot) else { return };
@@ -190,8 +201,8 @@ impl IscsiTarget {
         };
         if !fit_read_ahead(connection, env.pool) {
             if connection.input.is_used() {
-                // The commands whose data are in it make room when they are done.
-                return;
+                // The commands whose data are in it make room when they are done, or others when they give memory back.
+                return shared.receivers.wait(slot, env.pool);
             }
             return connection.want_close_and_mark(Why::NoMemory, shared);
         }

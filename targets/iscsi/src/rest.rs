@@ -5,7 +5,8 @@
 //! sends. It is awake again when it has answered a command and has a header buffer to keep.
 //!
 //! A pool that is used up by commands must still be drained by sending. So as long as anybody rests, one header buffer is
-//! set aside for those who wake up and get none from the pool; they take turns.
+//! set aside for those who wake up and get none from the pool; they take turns. Who waits for it takes one of the pool as
+//! soon as that has one again: the buffer that is lent may be away for as long as an initiator is slow to take it.
 
 use scst_core::Nanos;
 use scst_core::buffer::SgList;
@@ -15,6 +16,7 @@ use scst_reactor::backend::Backend;
 use crate::connection::{Connection, Output, Phase};
 use crate::ids::Slot;
 use crate::limits::{REST_AFTER, SEND_HEADER_BYTES};
+use crate::starved::Starved;
 use crate::target::{Env, IscsiTarget};
 use crate::timers::Timer;
 
@@ -30,8 +32,8 @@ pub(crate) struct Rest {
     /// The header buffer set aside; empty while it is lent, or nobody rests.
     spare: SgList,
     lent: bool,
-    /// Who waits for it.
-    starved: Vec<Slot>,
+    /// Who waits for it, or for one of the pool.
+    starved: Starved,
     /// Where the look goes on.
     from: u32,
     /// A look is under way or has its time.
@@ -56,12 +58,11 @@ impl Rest {
         }
     }
 
-    /// Lends the spare buffer. False: another one has it, and the connection is told when its turn comes.
-    pub(crate) fn lend(&mut self, connection: Slot, output: &mut Output) -> bool {
+    /// Lends the spare buffer, because the pool has none. False: another one has it, and the connection is told when it
+    /// may try again.
+    pub(crate) fn lend(&mut self, connection: Slot, output: &mut Output, pool: &BufferPool) -> bool {
         if self.spare.is_empty() {
-            if !self.starved.contains(&connection) {
-                self.starved.push(connection);
-            }
+            self.starved.wait(connection, pool);
             return false;
         }
         output.buffer = std::mem::take(&mut self.spare);
@@ -102,13 +103,13 @@ impl Rest {
     }
 
     /// Whether somebody may try again now.
-    pub(crate) fn has_starved(&self) -> bool {
-        !self.lent && !self.starved.is_empty()
+    pub(crate) fn has_starved(&self, pool: &BufferPool) -> bool {
+        !self.starved.is_empty() && (!self.lent || self.starved.may_look(pool))
     }
 
-    /// Those who may try again now.
-    pub(crate) fn take_starved(&mut self) -> Vec<Slot> {
-        if self.has_starved() { std::mem::take(&mut self.starved) } else { Vec::new() }
+    /// Who may try again now, one at a time.
+    pub(crate) fn next_starved(&mut self, pool: &BufferPool) -> Option<Slot> {
+        if self.has_starved(pool) { self.starved.pop() } else { None }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::registry::{ConnectionHandle, Registry, SessionKey};
 use crate::rest::Rest;
 use crate::session::{SessionInfo, SessionState, TaskState};
 use crate::slab::Slab;
+use crate::starved::Starved;
 use crate::timers::{Timer, Timers, coarse};
 
 /// Fills a buffer with random bytes for one login; false when there are none (the login is refused then).
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) dirty: Vec<Slot>,
     pub(crate) timers: Timers,
     pub(crate) rest: Rest,
+    /// Connections that cannot receive: their read-ahead is full of commands' data, and there was no other buffer.
+    pub(crate) receivers: Starved,
     /// Our session by the mid-level's slot.
     pub(crate) by_core: Vec<Option<Slot>>,
     /// Connections that have not proved who they are, oldest first.
@@ -82,6 +85,11 @@ impl Shared {
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(connection.slot);
         }
+    }
+
+    /// Whether a connection that found no memory may try again now.
+    fn has_starved(&self, pool: &BufferPool) -> bool {
+        self.rest.has_starved(pool) || self.receivers.may_look(pool)
     }
 
     pub(crate) fn handle(&self, connection: Slot) -> ConnectionHandle {
@@ -162,6 +170,7 @@ impl IscsiTarget {
                 dirty: Vec::with_capacity(64),
                 timers: Timers::default(),
                 rest: Rest::default(),
+                receivers: Starved::default(),
                 by_core: Vec::new(),
                 pending: BTreeSet::new(),
                 next_order: 0,
@@ -216,10 +225,8 @@ impl IscsiTarget {
         while let Some(message) = self.shared.inbox.pop_front() {
             self.handle_message(message, &mut env);
         }
-        for slot in self.shared.rest.take_starved() {
-            if let Some(connection) = self.connections.get_mut(slot) {
-                self.shared.mark(connection);
-            }
+        if self.shared.has_starved(env.pool) {
+            self.mark_starved(env.pool);
         }
         let mut at = 0;
         while let Some(&slot) = self.shared.dirty.get(at) {
@@ -242,7 +249,7 @@ impl IscsiTarget {
         self.shared.dirty = dirty;
         let shared = &self.shared;
         let nothing = shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty();
-        !nothing || shared.rest.has_starved() || env.shard.has_work()
+        !nothing || shared.has_starved(env.pool) || env.shard.has_work()
     }
 
     /// A message from the driver of another reactor, or from the control plane.
@@ -465,6 +472,17 @@ impl IscsiTarget {
         shared.mark(connection);
     }
 
+    /// Has `flush` look at those who have waited longest for memory.
+    #[cold]
+    fn mark_starved(&mut self, pool: &BufferPool) {
+        let receiver = if self.shared.receivers.may_look(pool) { self.shared.receivers.pop() } else { None };
+        for slot in [self.shared.rest.next_starved(pool), receiver].into_iter().flatten() {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                self.shared.mark(connection);
+            }
+        }
+    }
+
     /// First half of `flush` for one connection: everything that feeds the shard.
     fn advance<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
@@ -485,6 +503,7 @@ impl IscsiTarget {
                 self.skip_unwanted(slot, env.now.0);
                 self.transmit(slot, env);
             }
+            (Life::Open, Phase::Over) => self.receive_to_throw_away(slot, env),
             _ => {}
         }
         self.close_if_wanted(slot, env);
@@ -499,8 +518,8 @@ impl IscsiTarget {
         let Some((connection, session, shared)) = self.parts(slot) else { return };
         let Life::CloseWanted(why) = connection.life else { return };
         match &connection.phase {
-            Phase::Full(_) => tracing::info!(peer = %connection.peer, %why, "connection closed"),
-            _ => tracing::debug!(peer = %connection.peer, %why, "connection closed during login"),
+            Phase::Login(_) => tracing::debug!(peer = %connection.peer, %why, "connection closed during login"),
+            _ => tracing::info!(peer = %connection.peer, %why, "connection closed"),
         }
         connection.life = Life::Closing;
         if let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) {

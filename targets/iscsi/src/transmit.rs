@@ -87,14 +87,19 @@ impl IscsiTarget {
         }
         if !protocol.has_output() {
             if let Some(why) = connection.output.close_after {
-                connection.want_close(why);
+                if session.core.is_some() {
+                    // Commands of a session that was taken away may wait for the end of their data.
+                    return connection.want_close(why);
+                }
+                connection.half_close(env.backend);
+                shared.mark(connection);
             }
             return;
         }
         if connection.output.buffer.is_empty() {
             match env.pool.allocate(SEND_HEADER_BYTES) {
                 Some(buffer) => connection.output.buffer = buffer,
-                None if connection.resting && shared.rest.lend(slot, &mut connection.output) => {}
+                None if connection.resting && shared.rest.lend(slot, &mut connection.output, env.pool) => {}
                 None if connection.resting => return,
                 None => return connection.want_close(Why::NoMemory),
             }
@@ -176,6 +181,17 @@ fn finish_send<B: Backend>(connection: &mut Connection, shared: &mut Shared, res
 }
 
 impl Connection {
+    /// All is said and nothing of the session is left. RFC 7143 11.14: the target ends its half, the initiator closes.
+    ///
+    /// To close at once would be to gamble for the last PDU: when something that the initiator sends crosses it (the
+    /// answer to a ping, above all) the kernel resets the connection, and the initiator may never see what it has received.
+    fn half_close<B: Backend>(&mut self, backend: &mut B) {
+        debug_assert!(self.input.direct.is_none(), "a command's data are being received");
+        debug_assert!(self.drain_deadline.is_some(), "nobody waits for ever");
+        self.phase = Phase::Over;
+        backend.shutdown_write(self.socket);
+    }
+
     /// Asks for the socket to be closed, and for `flush` to see to it.
     pub(crate) fn want_close_and_mark(&mut self, why: Why, shared: &mut Shared) {
         self.want_close(why);

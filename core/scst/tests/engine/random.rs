@@ -1,6 +1,6 @@
 //! Random histories with several reactors and slow messages between them. Checked: every command ends exactly once,
 //! every function is answered, nothing that a function aborted executes after its answer, exclusive commands are
-//! alone, nothing is left at the end.
+//! alone, nothing is left at the end, no reservation either.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -208,8 +208,9 @@ impl History {
             return;
         }
         let (node, session) = self.sessions[self.random.below(self.sessions.len())];
-        let function =
-            [F::AbortTask, F::AbortTaskSet, F::ClearTaskSet, F::LogicalUnitReset, F::TargetReset][self.random.below(5)];
+        let functions =
+            [F::AbortTask, F::AbortTaskSet, F::ClearTaskSet, F::LogicalUnitReset, F::TargetReset, F::ITNexusReset];
+        let function = functions[self.random.below(functions.len())];
         let mut own: Vec<_> = self.live.values().filter(|c| c.session == session && c.node == node).collect();
         own.sort_by_key(|c| c.tag);
         let referenced = (!own.is_empty()).then(|| own[self.random.below(own.len())].id);
@@ -353,6 +354,16 @@ impl History {
         }
         assert!(self.functions.is_empty(), "every function is answered: {:?}", self.functions);
         self.w.assert_clean();
+        self.nobody_holds_anything();
+    }
+
+    /// All sessions are gone, and with them their reservations: on every reactor a new one hears that it is new and not
+    /// of a conflict.
+    fn nobody_holds_anything(&mut self) {
+        self.w.set_target(target(rows(&[(0, 0, false), (1, 1, false)])));
+        for node in 0..self.w.nodes.len() {
+            self.w.login(node, "iqn.x");
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What several initiators on one device may and may not do, and what they are told.
 
-use crate::common::{READ_1, Seen, WRITE_1, World, good, rows, target};
+use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, per_nexus, rows, target};
+use scst_core::engine::{Limits, NoSlot, SessionRefused, SessionRequest};
 use scst_core::handler::{ControlSettings, Outcome, SideEffects};
-use scst_core::ids::DeviceId;
+use scst_core::ids::{DeviceId, SessionId, TargetId};
 use scst_core::shard::{Control, Notice};
+use scst_scsi::TaskManagementFunction as F;
+use scst_scsi::TaskManagementResponse as R;
 use scst_scsi::{Asc, ScsiStatus, TaskAttribute};
 
 const CHECK: ScsiStatus = ScsiStatus::CHECK_CONDITION;
@@ -62,6 +65,97 @@ fn a_reservation_that_arrives_after_its_session_is_not_kept() {
     w.deliver_messages();
     let (_, b) = w.simple(0, other, &READ_1);
     assert_eq!(w.executing(0), [b]);
+}
+
+/// A world in which a RESERVE of reactor 1 has been sent and so many messages of it have arrived. Device 0 has its home
+/// on reactor 0. None: it took fewer.
+fn reserving(messages: usize) -> Option<(World, SessionId, SessionId)> {
+    let mut w = World::new(2);
+    let (holder, other) = (w.login(1, "iqn.a"), w.login(0, "iqn.b"));
+    w.prompt = false;
+    w.simple(1, holder, &RESERVE);
+    for _ in 0..messages {
+        let (to, message) = w.wire.pop_front()?;
+        w.nodes[to].shard.message(w.now, message);
+        w.run(to);
+    }
+    Some((w, holder, other))
+}
+
+/// Request, close, closed, granted, release, open.
+const MESSAGES_OF_A_BARRIER: usize = 6;
+
+#[test]
+fn a_reservation_does_not_survive_a_reset_wherever_it_is_on_its_way() {
+    for function in [F::ITNexusReset, F::LogicalUnitReset, F::TargetReset] {
+        for messages in 0..=MESSAGES_OF_A_BARRIER {
+            let (mut w, holder, other) = reserving(messages).unwrap();
+            let tmf = w.tmf(1, holder, function, None);
+            w.prompt = true;
+            w.deliver_messages();
+            assert!(w.nodes[1].driver.seen.contains(&Seen::Tmf(tmf, R::Complete)), "{function:?} after {messages}");
+            w.simple(0, other, &READ_1);
+            // A reset of the unit is told first.
+            let (_, b) = w.simple(0, other, &READ_1);
+            assert_eq!(w.executing(0).last(), Some(&b), "{function:?} after {messages} messages");
+        }
+        assert!(reserving(MESSAGES_OF_A_BARRIER + 1).is_none());
+    }
+}
+
+#[test]
+fn a_reservation_that_is_made_after_a_reset_of_the_nexus_is_kept() {
+    for messages in 0..=MESSAGES_OF_A_BARRIER {
+        let (mut w, holder, other) = reserving(messages).unwrap();
+        w.tmf(1, holder, F::ITNexusReset, None);
+        // The first one is told of the reset.
+        w.simple(1, holder, &RESERVE);
+        w.simple(1, holder, &RESERVE);
+        w.prompt = true;
+        w.deliver_messages();
+        let (t, _) = w.simple(0, other, &READ_1);
+        w.expect(0, &[Seen::Response(t, ScsiStatus::RESERVATION_CONFLICT, None)]);
+    }
+}
+
+#[test]
+fn a_reset_of_the_nexus_reaches_a_reservation_that_comes_with_it() {
+    let mut w = World::new(1);
+    let (holder, other) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    // It is granted already, and carried out when the shard runs: after the reset has begun.
+    let (t, _) = w.arrive(0, new_command(holder, 0, &RESERVE, TaskAttribute::Simple));
+    let tmf = w.tmf(0, holder, F::ITNexusReset, None);
+    w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    let (_, b) = w.simple(0, other, &READ_1);
+    assert_eq!(w.executing(0), [b]);
+}
+
+#[test]
+fn a_late_reservation_of_a_replaced_lun_is_given_back() {
+    let (before, exchanged) = (rows(&[(0, 0, false), (1, 1, false)]), rows(&[(0, 1, false), (1, 0, false)]));
+    // The LUN shows another unit; or the same one again, to a new nexus of the same name.
+    for back in [false, true] {
+        for messages in 0..=MESSAGES_OF_A_BARRIER {
+            let (mut w, _, other) = reserving(messages).unwrap();
+            w.nodes[1].driver.seen.clear();
+            w.expect(1, &[]);
+            w.set_target(target(exchanged.clone()));
+            if back {
+                w.set_target(target(before.clone()));
+            }
+            w.prompt = true;
+            w.deliver_messages();
+            // If it was not answered before, it is now.
+            w.nodes[1].driver.seen.clear();
+            w.expect(1, &[]);
+            let lun = u8::from(!back);
+            // The new nexus has something to be told first.
+            w.send(0, other, lun, &READ_1, TaskAttribute::Simple);
+            w.send(0, other, lun, &READ_1, TaskAttribute::Simple);
+            let (_, b) = w.send_with(0, other, lun, &READ_1, TaskAttribute::Simple, false);
+            assert_eq!(w.executing(0).last(), Some(&b), "after {messages} messages, back: {back}");
+        }
+    }
 }
 
 #[test]
@@ -183,6 +277,32 @@ fn request_sense_tells_an_attention_and_clears_it() {
 }
 
 #[test]
+fn who_finds_no_nexus_left_is_busy_until_a_session_goes() {
+    let mut w = World::with(1, Limits { nexuses: 3, ..Limits::default() }, per_nexus());
+    let late = w.fresh_login(0, "iqn.late");
+    let early = w.login(0, "iqn.early");
+    let t = w.send(0, late, 0, &[0; 6], TaskAttribute::Simple);
+    w.expect(0, &[Seen::Response(t, CHECK, Some((6, 0x2900)))]);
+    // The table is full: the driver has to say BUSY, and nothing is promised about the unit.
+    let new = new_command(late, 1, &READ_1, TaskAttribute::Simple);
+    assert_eq!(w.nodes[0].shard.command(w.now, &new), Err(NoSlot));
+    let reset = w.tmf(0, late, F::TargetReset, None);
+    w.expect(0, &[Seen::Tmf(reset, R::Failed)]);
+    assert_eq!((w.media[0].borrow().resets, w.media[1].borrow().resets), (0, 0));
+    let request = SessionRequest { target: TargetId(0), initiator: "iqn.later" };
+    assert_eq!(w.nodes[0].shard.session_up(w.now, request), Err(SessionRefused::NoResources));
+    // What it has used goes on.
+    let (t, a) = w.simple(0, late, &READ_1);
+    w.finish(0, a);
+    w.expect(0, &[good(t)]);
+    w.nodes[0].shard.session_down(w.now, early);
+    w.run(0);
+    let t = w.send(0, late, 1, &READ_1, TaskAttribute::Simple);
+    w.expect(0, &[Seen::Closed(early), Seen::Response(t, CHECK, Some((6, 0x2900)))]);
+    w.assert_clean();
+}
+
+#[test]
 fn a_device_leaves_when_its_last_command_has() {
     let mut w = World::new(1);
     let s = w.login(0, "iqn.a");
@@ -193,6 +313,52 @@ fn a_device_leaves_when_its_last_command_has() {
     w.finish(0, a);
     w.expect(0, &[Seen::Async(0x3f0e), good(t)]);
     assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(1))]);
+}
+
+#[test]
+fn a_command_that_must_be_alone_ends_at_once_when_its_device_has_left_the_home_engine() {
+    let mut w = World::new(2);
+    let s = w.login(1, "iqn.a");
+    let (t1, a) = w.simple(1, s, &READ_1);
+    let (t2, _) = w.send_with(1, s, 0, &RESERVE, TaskAttribute::Ordered, false);
+    w.set_target(target(rows(&[(1, 1, false)])));
+    for node in [0, 1] {
+        w.control(node, Control::RemoveDevice(DeviceId(0)));
+    }
+    // The home has nothing of it; here the RESERVE still waits for the READ.
+    assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    assert_eq!(w.nodes[1].notices, []);
+    w.finish(1, a);
+    w.expect(1, &[Seen::Async(0x3f0e), good(t1), Seen::Response(t2, CHECK, Some((5, 0x2500)))]);
+    assert_eq!(w.nodes[1].shard.poll_timeout(), None);
+    assert_eq!(w.nodes[1].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    w.assert_clean();
+}
+
+#[test]
+fn the_home_engine_keeps_a_device_that_others_wait_to_be_alone_on() {
+    let mut w = World::new(2);
+    let (s1, s2) = (w.login(1, "iqn.a"), w.login(1, "iqn.b"));
+    // Both ask before the first is alone.
+    w.prompt = false;
+    let (t1, select) = w.simple(1, s1, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (t2, waiting) = w.simple(1, s2, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    w.prompt = true;
+    w.deliver_messages();
+    w.set_target(target(rows(&[(1, 1, false)])));
+    for node in [0, 1] {
+        w.control(node, Control::RemoveDevice(DeviceId(0)));
+    }
+    assert_eq!(w.executing(0), [select]);
+    w.finish(1, select);
+    assert_eq!(w.executing(0), [waiting]);
+    assert_eq!(w.nodes[0].notices, []);
+    w.finish(1, waiting);
+    w.expect(1, &[Seen::Async(0x3f0e), Seen::Async(0x3f0e), good(t1), good(t2)]);
+    for node in [0, 1] {
+        assert_eq!(w.nodes[node].notices, [Notice::DeviceRemoved(DeviceId(0))]);
+    }
+    w.assert_clean();
 }
 
 #[test]
@@ -219,6 +385,30 @@ fn prevention_of_removal_is_seen_on_every_reactor_and_goes_with_its_nexus() {
     w.nodes[0].shard.session_down(w.now, s0);
     w.run(0);
     assert!(!w.nodes[1].shard.engine().exec_command(a).unwrap().removal_prevented);
+}
+
+#[test]
+fn prevention_of_removal_does_not_survive_a_reset_of_the_nexus() {
+    // The reset comes before the device has carried it out, or while its news are on the way.
+    for executing in [true, false] {
+        let mut w = World::new(2);
+        let (s, other) = (w.login(1, "iqn.a"), w.login(0, "iqn.b"));
+        let (_, prevent) = w.simple(1, s, &[0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let effects = SideEffects { prevent_removal: Some(true), ..SideEffects::default() };
+        w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+        w.prompt = false;
+        if !executing {
+            w.finish(1, prevent);
+        }
+        w.tmf(1, s, F::ITNexusReset, None);
+        if executing {
+            w.finish(1, prevent);
+        }
+        w.prompt = true;
+        w.deliver_messages();
+        let (_, a) = w.simple(0, other, &READ_1);
+        assert!(!w.nodes[0].shard.engine().exec_command(a).unwrap().removal_prevented, "executing: {executing}");
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! SAM-5 clause 7, and its promise: when the answer is out, nothing of the aborted commands touches the medium.
 
+use std::sync::Arc;
+
 use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
 use scst_core::event::DataError;
 use scst_core::handler::ControlSettings;
+use scst_core::ids::DeviceId;
+use scst_core::shard::Control;
 use scst_core::{Nanos, engine::Limits};
 use scst_scsi::TaskManagementFunction as F;
 use scst_scsi::TaskManagementResponse as R;
@@ -225,6 +229,31 @@ fn functions_reach_commands_that_were_sent_before_their_lun_became_another_unit(
         assert_eq!(w.executing(0), [a], "{function:?}: the write can still reach the medium");
         w.finish(0, a);
         w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+        w.assert_clean();
+    }
+}
+
+#[test]
+fn functions_for_a_unit_that_has_left_the_home_engine_are_answered_at_once() {
+    for function in [F::LogicalUnitReset, F::ClearTaskSet, F::TargetReset] {
+        let mut w = World::with(2, Limits::default(), ControlSettings::default());
+        let s = w.login(1, "iqn.a");
+        let (t, a) = w.simple(1, s, &READ_1);
+        // The news have reached the home of device 0 and not yet this reactor.
+        for control in
+            [Control::SetTarget(Arc::new(target(rows(&[(1, 1, false)])))), Control::RemoveDevice(DeviceId(0))]
+        {
+            w.control(0, control);
+        }
+        let first = w.tmf(1, s, function, None);
+        w.expect(1, &[]);
+        assert_eq!(w.executing(0), [a], "{function:?}: the read is not over yet");
+        w.finish(1, a);
+        w.expect(1, &[Seen::Dropped(t), Seen::Tmf(first, R::Complete)]);
+        let second = w.tmf(1, s, function, None);
+        let nothing_there = if function == F::TargetReset { R::Complete } else { R::IncorrectLun };
+        w.expect(1, &[Seen::Tmf(second, nothing_there)]);
+        assert_eq!(w.nodes[1].shard.poll_timeout(), None);
         w.assert_clean();
     }
 }

@@ -320,6 +320,12 @@ impl Backend for Posix {
         }
     }
 
+    fn shutdown_write(&mut self, socket: SocketId) {
+        if let Some(state) = self.sockets.get(socket.0) {
+            state.socket.shutdown_write();
+        }
+    }
+
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         // Nothing of a non-blocking socket is in the kernel's hands, so it is over at once.
         if let Some(state) = self.sockets.remove(socket.0) {

@@ -250,6 +250,13 @@ impl Backend for SimBackend {
         }
     }
 
+    fn shutdown_write(&mut self, socket: SocketId) {
+        let mut world = self.world.lock();
+        if let Ok(conn) = world.backends[self.number].connection(socket.0) {
+            world.finish(conn, Side::Target, false);
+        }
+    }
+
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         self.world.lock().start_close(self.number, socket.0, token);
     }

@@ -264,7 +264,7 @@ impl World {
         if end.send.is_some() || end.closing {
             return Err(-libc::EALREADY);
         }
-        if end.error.is_some() {
+        if end.error.is_some() || end.finishing {
             return Err(-libc::EPIPE);
         }
         let total = check(&self.backends[n].arenas, from)?;

@@ -441,6 +441,12 @@ impl Backend for Uring {
         self.start_send(socket, from, token)
     }
 
+    fn shutdown_write(&mut self, socket: SocketId) {
+        if let Some(state) = self.sockets.get(socket.0) {
+            state.socket.shutdown_write();
+        }
+    }
+
     fn close(&mut self, socket: SocketId, token: SocketToken) {
         self.start_close(socket, token);
     }

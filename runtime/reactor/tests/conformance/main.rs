@@ -84,6 +84,7 @@ conformance! {
     sockets::an_idle_socket_closes_and_its_id_is_dead,
     sockets::a_listener_closes_under_an_accept,
     sockets::what_was_sent_before_close_arrives,
+    sockets::our_half_ends_and_the_other_goes_on,
     sockets::wrong_requests_are_answered_not_obeyed,
     sockets::a_connection_moves_to_another_back_end,
     sockets::many_connections_at_once,

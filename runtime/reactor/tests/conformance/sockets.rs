@@ -219,6 +219,37 @@ pub(crate) fn what_was_sent_before_close_arrives<B: Backend>(open: impl Fn() -> 
     assert_eq!(peer.recv_to_end(), b"logged out");
 }
 
+pub(crate) fn our_half_ends_and_the_other_goes_on<B: Backend>(open: impl Fn() -> Stage<B>) {
+    let mut stage = open();
+    let (socket, mut peer) = stage.connected();
+    let sg = stage.pool.allocate(4096).unwrap();
+    let last = stage.buffer(b"logged out");
+    stage.send(socket, &last, 1);
+    assert_eq!(stage.next(), Completion::Sent { token: SocketToken(1), result: 10 });
+    stage.recv(socket, &sg, 2);
+    stage.backend.shutdown_write(socket);
+    assert_eq!(peer.recv_to_end(), b"logged out");
+    stage.assert_quiet();
+    stage.send(socket, &last, 3);
+    assert_eq!(stage.next(), Completion::Sent { token: SocketToken(3), result: -libc::EPIPE });
+    peer.send(b"late");
+    let mut got = Vec::new();
+    while got.len() < 4 {
+        let n = stage.received();
+        assert!(n > 0, "{n}");
+        got.extend_from_slice(&stage.pool.bytes(sg.extents()[0])[..n as usize]);
+        stage.recv(socket, &sg, 2);
+    }
+    assert_eq!(got, b"late");
+    peer.shutdown();
+    assert_eq!(stage.next(), Completion::Received { token: SocketToken(2), result: 0 });
+    stage.backend.close(socket, SocketToken(4));
+    assert_eq!(stage.next(), Completion::Closed { token: SocketToken(4) });
+    // Nothing is there any more to end.
+    stage.backend.shutdown_write(socket);
+    stage.assert_quiet();
+}
+
 pub(crate) fn wrong_requests_are_answered_not_obeyed<B: Backend>(open: impl Fn() -> Stage<B>) {
     let mut stage = open();
     let (socket, _peer) = stage.connected();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use scst_core::Nanos;
+use scst_core::buffer::SgList;
 use scst_core::config::{LunEntry, LunMap, TargetConfig};
 use scst_core::engine::{EngineConfig, Limits};
 use scst_core::event::Message;
@@ -223,6 +224,26 @@ impl World {
         let rest = end.0.saturating_sub(self.sim.now().0);
         self.sim.advance(Nanos(rest));
         self.settle();
+    }
+
+    /// Storage takes so long for everything.
+    pub(crate) fn slow_disk(&self, latency: Nanos) {
+        let mut faults = SimConfig::calm(0).disk;
+        faults.latency = (latency, latency);
+        self.sim.set_disk_faults(faults);
+    }
+
+    /// Others have all buffers of the first reactor, until they give them back.
+    pub(crate) fn take_buffers(&mut self) -> Vec<SgList> {
+        let pool = &mut self.reactors[0].pool;
+        let sizes = [1 << 20, 64 << 10, 4096];
+        sizes.into_iter().flat_map(|bytes| std::iter::from_fn(|| pool.allocate(bytes)).collect::<Vec<_>>()).collect()
+    }
+
+    pub(crate) fn give_buffers_back(&mut self, taken: &[SgList]) {
+        for sg in taken {
+            self.reactors[0].pool.release(sg);
+        }
     }
 
     /// A turn of every reactor, as if woken; for what a test has changed from outside.

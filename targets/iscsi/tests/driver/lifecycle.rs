@@ -5,20 +5,14 @@ use std::sync::Arc;
 use scst_core::Nanos;
 use scst_core::shard::Control;
 use scst_reactor::sim::{PeerState, SimConfig};
+use scst_target_iscsi::limits::DRAIN_TIMEOUT;
 use scst_testkit::initiator::{Amount, Command, DataOutPlan, Event, tmf};
 
 use crate::handler::BLOCK;
-use crate::harness::{Setup, World, normal, pattern, target};
+use crate::harness::{Setup, normal, pattern, target};
 
 fn write(lba: u64, data: &[u8]) -> Command {
     Command::write_blocks(0, lba, BLOCK, data)
-}
-
-/// Storage that takes `seconds` for everything.
-fn slow_disk(world: &World, seconds: u64) {
-    let mut faults = SimConfig::calm(0).disk;
-    faults.latency = (Nanos::from_secs(seconds), Nanos::from_secs(seconds));
-    world.sim.set_disk_faults(faults);
 }
 
 #[test]
@@ -37,7 +31,7 @@ fn the_same_nexus_logs_in_again_on_the_same_reactor() {
 fn reinstatement_waits_for_the_old_commands_also_on_another_reactor() {
     let mut world = Setup { reactors: 2, ..Setup::default() }.build();
     let mut old = world.login(normal());
-    slow_disk(&world, 5);
+    world.slow_disk(Nanos::from_secs(5));
     old.core.submit(write(0, &pattern(1, 4096)));
     old.exchange();
     world.pass(Nanos::from_millis(100));
@@ -76,7 +70,7 @@ fn a_login_that_names_the_session_reinstates_its_connection_but_adds_none() {
 fn a_third_login_takes_the_place_of_the_second() {
     let mut world = Setup::default().build();
     let mut old = world.login(normal());
-    slow_disk(&world, 5);
+    world.slow_disk(Nanos::from_secs(5));
     old.core.submit(write(0, &pattern(1, 4096)));
     old.exchange();
     world.pass(Nanos::from_millis(100));
@@ -99,7 +93,7 @@ fn a_third_login_takes_the_place_of_the_second() {
 fn a_login_that_gives_up_waiting_leaves_nothing_behind() {
     let mut world = Setup::default().build();
     let mut old = world.login(normal());
-    slow_disk(&world, 8);
+    world.slow_disk(Nanos::from_secs(8));
     old.core.submit(write(0, &pattern(1, 4096)));
     old.exchange();
     world.pass(Nanos::from_millis(100));
@@ -193,7 +187,7 @@ fn an_initiator_that_stops_in_the_middle_of_a_payload_is_dropped_in_time() {
 fn a_broken_connection_takes_its_commands_along() {
     let mut world = Setup::default().build();
     let mut host = world.login(normal());
-    slow_disk(&world, 3);
+    world.slow_disk(Nanos::from_secs(3));
     for i in 0..10 {
         host.core.submit(write(i * 64, &pattern(i as u8, 20_000 / 512 * 512)));
         host.core.submit(Command::read_blocks(0, i * 64, 64, BLOCK));
@@ -224,12 +218,54 @@ fn an_initiator_that_does_not_read_is_dropped_and_its_buffers_come_back() {
 fn logout_waits_for_the_commands_and_is_answered() {
     let mut world = Setup::default().build();
     let mut host = world.login(normal());
-    slow_disk(&world, 2);
+    world.slow_disk(Nanos::from_secs(2));
     let itt = host.core.submit(write(0, &pattern(1, 4096)));
     host.flush();
     world.pass(Nanos::from_millis(10));
     host.core.forget(itt);
     host.logout(&mut world);
+    world.assert_clean();
+}
+
+#[test]
+fn what_crosses_the_answer_to_a_logout_does_not_take_it_away() {
+    let mut world = Setup::default().build();
+    let mut host = world.login(normal());
+    host.core.logout(0);
+    host.flush();
+    // The answer is there and has not been looked at; the end of the target's half follows it.
+    world.pass(Nanos::from_millis(10));
+    host.core.ping(b"late", false);
+    host.flush();
+    world.pass(Nanos::from_millis(10));
+    host.exchange();
+    assert_eq!(host.state, PeerState::Ended);
+    assert!(host.events.iter().any(|e| matches!(e, Event::LoggedOut { response: 0, .. })), "{:?}", host.events);
+    assert_eq!(world.connections(), 1, "it is for the initiator to close it");
+    host.peer.close();
+    world.pass(Nanos::from_millis(10));
+    assert_eq!(world.connections(), 0);
+    world.assert_clean();
+}
+
+#[test]
+fn who_logs_out_and_does_not_close_its_connection_is_cut() {
+    let mut world = Setup::default().build();
+    let mut host = world.login(normal());
+    host.core.logout(0);
+    world.until(&mut host, |e| matches!(e, Event::LoggedOut { response: 0, .. }));
+    world.closed(&mut host);
+    assert_eq!(world.reactors[0].shard.engine().session_count(), 0);
+    let pool = world.reactors[0].pool.statistics();
+    for _ in 0..4 {
+        host.peer.send(&[0x55; 3000]);
+        world.pass(Nanos(DRAIN_TIMEOUT.0 / 5));
+        assert_eq!((host.peer.available(), world.connections()), (0, 1));
+        assert_eq!(world.reactors[0].pool.statistics().in_use, pool.in_use);
+    }
+    world.pass(Nanos(DRAIN_TIMEOUT.0 / 2));
+    assert_eq!(world.connections(), 0);
+    host.peer.close();
     world.assert_clean();
 }
 

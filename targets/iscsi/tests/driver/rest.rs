@@ -62,13 +62,7 @@ fn all_wake_up_with_one_header_buffer_when_commands_have_taken_the_rest() {
     let mut hosts = sessions(&mut world, 20);
     rest(&mut world);
     // The pool is empty: others have it all.
-    let pool = &mut world.reactors[0].pool;
-    let mut taken = Vec::new();
-    for bytes in [1 << 20, 64 << 10, 4096] {
-        while let Some(sg) = pool.allocate(bytes) {
-            taken.push(sg);
-        }
-    }
+    let taken = world.take_buffers();
     let tags: Vec<u32> =
         hosts.iter_mut().map(|host| host.core.submit(Command::new(0, cdb::test_unit_ready()))).collect();
     let mut all: Vec<&mut Host> = hosts.iter_mut().collect();
@@ -77,13 +71,53 @@ fn all_wake_up_with_one_header_buffer_when_commands_have_taken_the_rest() {
             host.events.iter().any(|e| matches!(e, Event::Completed(o) if o.itt == *tag && o.is_good()))
         })
     });
-    for sg in &taken {
-        world.reactors[0].pool.release(sg);
-    }
+    world.give_buffers_back(&taken);
     rest(&mut world);
     assert_eq!(in_use(&world), 20 * READ_AHEAD + HEADER);
     for host in hosts {
         host.logout(&mut world);
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn who_waits_for_the_lent_header_buffer_takes_one_of_the_pool_when_there_is_one_again() {
+    let mut world = without_pings();
+    let mut hosts = sessions(&mut world, 4);
+    rest(&mut world);
+    // The first has its data before the pool is empty, is lent the header buffer, and does not take what it asked for.
+    world.slow_disk(Nanos::from_secs(1));
+    hosts[0].core.submit(Command::read_blocks(0, 0, 4096, BLOCK));
+    hosts[0].flush();
+    world.pass(Nanos::from_millis(500));
+    let mut taken = world.take_buffers();
+    world.pass(Nanos::from_secs(1));
+    let (_, others) = hosts.split_at_mut(1);
+    let tags: Vec<u32> = others.iter_mut().map(|host| host.core.ping(b"there?", false)).collect();
+    let answered = |hosts: &[Host]| {
+        let has = |(host, tag): (&Host, &u32)| {
+            host.events.iter().any(|e| matches!(e, Event::NopIn { itt, .. } if itt == tag))
+        };
+        hosts.iter().zip(&tags).map(has).collect::<Vec<_>>()
+    };
+    let mut exchange = |world: &mut World| {
+        for _ in 0..3 {
+            others.iter_mut().for_each(Host::exchange);
+            world.pass(Nanos::from_millis(100));
+        }
+        answered(others)
+    };
+    assert_eq!(exchange(&mut world), [false; 3], "there is no buffer to answer with");
+    // Some memory that is not enough tells nobody anything.
+    let last = taken.pop().unwrap();
+    world.give_buffers_back(&[last]);
+    world.kick();
+    assert_eq!(exchange(&mut world), [false; 3]);
+    world.give_buffers_back(&taken);
+    world.kick();
+    assert_eq!(exchange(&mut world), [true; 3]);
+    for host in hosts {
+        host.peer.close();
     }
     world.assert_clean();
 }
