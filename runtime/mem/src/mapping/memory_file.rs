@@ -18,9 +18,13 @@ const WANTED: u32 = 16;
 /// How long the answer holds.
 const BELIEVED: Nanos = Nanos::from_millis(200);
 
-/// Whether the file is on a file system that lives in memory: it does not know RWF_NOWAIT, and needs it not.
+/// Whether the file is on a file system that lives in memory: it does not know RWF_NOWAIT, and needs it not. The node of a
+/// block device lies on one, too (devtmpfs); its data do not.
 pub fn is_memory_file(file: &File) -> bool {
     const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    if !file.metadata().is_ok_and(|data| data.is_file()) {
+        return false;
+    }
     // SAFETY: all zeros is a valid statfs, and the kernel fills it during the call.
     let kind = unsafe {
         let mut fs: libc::statfs = std::mem::zeroed();
@@ -83,6 +87,13 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     use super::*;
+
+    #[test]
+    fn a_file_in_memory_is_told_from_a_node_that_lies_there() {
+        assert!(is_memory_file(&tempfile::tempfile_in("/dev/shm").unwrap()));
+        // A device, on devtmpfs as block devices are.
+        assert!(!is_memory_file(&File::open("/dev/null").unwrap()));
+    }
 
     #[test]
     fn a_stretch_is_asked_about_when_it_is_wanted_often_and_the_answer_is_believed_for_a_while() {
