@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,25 +71,9 @@ impl Stage {
         host
     }
 
-    /// Bytes of a file that the daemon has touched through a mapping. That is what zero-copy looks like from outside.
     fn touched(&self, name: &str) -> u64 {
-        let path = fs::canonicalize(self.path(name)).unwrap();
-        touched(self.daemon.pid(), &path)
+        self.daemon.touched(&fs::canonicalize(self.path(name)).unwrap()).unwrap()
     }
-}
-
-fn touched(pid: u32, path: &Path) -> u64 {
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let mut ours = false;
-    let mut kib = 0;
-    for line in smaps.lines() {
-        match line.split_once(':') {
-            Some(("Rss", value)) if ours => kib += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap(),
-            Some((key, _)) if !key.contains(' ') => {}
-            _ => ours = line.ends_with(&path.display().to_string()),
-        }
-    }
-    kib << 10
 }
 
 fn pattern(seed: u8, len: usize) -> Vec<u8> {

@@ -6,7 +6,8 @@
 //! * [`initiator::Core`]: sans-IO; [`initiator::Initiator`]: the same around a blocking socket. Both check all that
 //!   the target sends.
 //! * [`scsi`]: CDB builders, parameter lists, sense. [`pdu`], [`text`], [`chap`]: the wire.
-//! * [`allocations`]: counts them. [`loop_device`]: block devices. The only unsafe code here.
+//! * [`allocations`]: counts them. [`loop_device`]: block devices. [`held_file`]: a file on storage that answers when the
+//!   test wants. [`locked_pages`]: what stays in the page cache. The only unsafe code here.
 //! * [`process`]: starts, stops and kills a target process and waits for its portal.
 //! * [`hostile`]: connections that misbehave in every way, and what a target made of them.
 //! * [`verify`]: a disk's history; finds lost, stale and torn writes, also across a crash.
@@ -16,8 +17,10 @@
 
 pub mod allocations;
 pub mod chap;
+pub mod held_file;
 pub mod hostile;
 pub mod initiator;
+pub mod locked_pages;
 pub mod loop_device;
 pub mod pdu;
 pub mod process;
@@ -26,6 +29,8 @@ pub mod scsi;
 pub mod text;
 pub mod verify;
 
+pub use held_file::{HeldFile, Hold, Requests};
 pub use initiator::{Command, Error, Initiator, LoginConfig, Outcome};
+pub use locked_pages::LockedPages;
 pub use loop_device::LoopDevice;
 pub use process::{Scstd, ScstdOptions, free_portal};

@@ -256,6 +256,25 @@ impl Scstd {
     pub fn resident_memory(&self) -> Result<u64> {
         resident_memory(self.pid())
     }
+
+    /// Bytes of a file (by its canonical path) that it has touched through mappings. That is what zero-copy looks like
+    /// from outside.
+    ///
+    /// # Errors
+    /// `/proc` does not say.
+    pub fn touched(&self, file: &Path) -> Result<u64> {
+        let smaps = fs::read_to_string(format!("/proc/{}/smaps", self.pid()))?;
+        let file = file.display().to_string();
+        let (mut ours, mut kib) = (false, 0);
+        for line in smaps.lines() {
+            match line.split_once(':') {
+                Some(("Rss", value)) if ours => kib += value.trim().trim_end_matches(" kB").parse::<u64>()?,
+                Some((key, _)) if !key.contains(' ') => {}
+                _ => ours = line.ends_with(&file),
+            }
+        }
+        Ok(kib << 10)
+    }
 }
 
 impl Drop for Scstd {

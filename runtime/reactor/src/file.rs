@@ -26,6 +26,8 @@ pub(crate) struct FileEntry {
     pages: Option<(u32, Arc<FilePages>)>,
     /// The ring can discard.
     pub(crate) ring_discards: bool,
+    /// What would make a transfer wait can be told from what would not.
+    pub(crate) has_nowait: bool,
 }
 
 /// How transfers are done at once.
@@ -46,7 +48,8 @@ impl FileEntry {
             reads: Attempts::default(),
             writes: Attempts::default(),
         });
-        Self { file, block_device, cached, ring_discards: false, pages: None }
+        let has_nowait = has_nowait(&file);
+        Self { file, block_device, cached, ring_discards: false, pages: None, has_nowait }
     }
 
     /// Whether it was opened with O_DIRECT.
@@ -110,6 +113,16 @@ impl FileEntry {
         let (arena, pages) = self.pages.as_ref()?;
         if pages.are_cached(now, offset, len) { arenas.lend(*arena, offset, len) } else { None }
     }
+}
+
+/// Whether a file knows RWF_NOWAIT. What is beyond the end of any file is asked for, so that nothing is read.
+fn has_nowait(file: &File) -> bool {
+    const BEYOND: libc::off_t = 1 << 62;
+    let mut byte = 0u8;
+    let iov = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: the range is `byte`.
+    let result = retry(|| unsafe { libc::preadv2(file.as_raw_fd(), &iov, 1, BEYOND, libc::RWF_NOWAIT) });
+    result != -libc::EOPNOTSUPP && result != -libc::ENOSYS
 }
 
 /// Whether it pays to try. A medium that is not in the cache costs one useless call per miss, so after misses in a row

@@ -44,8 +44,9 @@ impl Uring {
             let data = self.ops.data(slot);
             let buffer = one_extent(op).filter(|_| entry.is_direct());
             let buffer = buffer.and_then(|extent| self.registered.number(&self.ring, &self.arenas, extent));
+            let has_nowait = entry.has_nowait;
             let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device, buffer);
-            self.push(entry.user_data(data));
+            self.push(entry.user_data(data).flags(flags_of(work, has_nowait)));
         }
         Ok(())
     }
@@ -94,6 +95,15 @@ fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKin
         }
         IoOp::Prefetch { .. } => StorageKind::Advice,
         _ => StorageKind::Ring,
+    }
+}
+
+/// The ring tries a transfer first as part of the submission. It takes a file that can be polled for one that never keeps
+/// it waiting; FUSE is such a file system, and does. So a worker does what the file cannot promise.
+fn flags_of(work: Work, has_nowait: bool) -> squeue::Flags {
+    match work {
+        Work::Read { .. } | Work::Write { .. } if !has_nowait => squeue::Flags::ASYNC,
+        _ => squeue::Flags::empty(),
     }
 }
 
