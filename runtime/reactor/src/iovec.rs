@@ -22,6 +22,11 @@ pub(crate) struct IoVecs {
 }
 
 impl IoVecs {
+    /// With room for so many ranges.
+    pub(crate) fn with_capacity(ranges: usize) -> Self {
+        Self { list: Vec::with_capacity(ranges), start: 0 }
+    }
+
     /// Replaces the content. Neighbours in memory become one range. None when an extent is not in its arena.
     pub(crate) fn set(&mut self, arenas: &Arenas, extents: impl IntoIterator<Item = Extent>) -> Option<u32> {
         self.list.clear();

@@ -30,7 +30,7 @@ use scst_core::io::{FileId, IoOp, IoQueue, IoToken, QueueFull};
 use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool, FilePages};
 
-use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
+use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
 use crate::clock;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
@@ -130,7 +130,7 @@ impl Uring {
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
             done: Vec::with_capacity(config.io_depth as usize),
-            scratch: IoVecs::default(),
+            scratch: IoVecs::with_capacity(MAX_SEGMENTS),
             backlog: VecDeque::new(),
             reaped: Vec::with_capacity(1024),
             ready: VecDeque::with_capacity(1024),

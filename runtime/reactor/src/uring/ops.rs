@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 
 use scst_core::io::IoToken;
 
-use crate::backend::SocketToken;
+use crate::backend::{MAX_SEGMENTS, SocketToken};
 use crate::iovec::{self, IoVecs};
 
 const KIND_OP: u64 = 1;
@@ -90,14 +90,23 @@ pub(crate) struct OpTable {
     ops: Box<[Op]>,
     headers: Box<[Header]>,
     free: Vec<u32>,
+    /// Scatter lists that no operation uses. There are as many as operations were ever under way at once, not as slots.
+    lists: Vec<IoVecs>,
 }
+
+/// Scatter lists that are there from the beginning, each with room for any operation: memory that is not touched before
+/// it is needed, and nothing to allocate for a reactor that has no more under way.
+const FIRST_LISTS: u32 = 32;
 
 impl OpTable {
     pub(crate) fn new(slots: u32) -> Self {
         let op = |_| Op { generation: 0, owner: Owner::Free, cancelled: false, iov: IoVecs::default() };
         // SAFETY: all zeros is a valid msghdr.
         let header = |_| Header(UnsafeCell::new(unsafe { std::mem::zeroed() }));
+        let mut lists = Vec::with_capacity(slots as usize);
+        lists.extend((0..slots.min(FIRST_LISTS)).map(|_| IoVecs::with_capacity(MAX_SEGMENTS)));
         Self {
+            lists,
             ops: (0..slots).map(op).collect(),
             headers: (0..slots).map(header).collect(),
             free: (0..slots).rev().collect(),
@@ -110,15 +119,19 @@ impl OpTable {
         let op = &mut self.ops[slot as usize];
         op.owner = owner;
         op.cancelled = false;
+        if let Some(list) = self.lists.pop() {
+            op.iov = list;
+        }
         Some(slot)
     }
 
-    /// Frees a slot at the operation's end. Its scatter list keeps its room.
+    /// Frees a slot at the operation's end. Its scatter list, with the room that it has, is for the next one.
     pub(crate) fn put(&mut self, slot: u32) {
         let op = &mut self.ops[slot as usize];
         debug_assert!(op.owner != Owner::Free, "a slot is freed once");
         op.owner = Owner::Free;
         op.generation = (op.generation + 1) & GENERATION;
+        self.lists.push(std::mem::take(&mut op.iov));
         self.free.push(slot);
     }
 
