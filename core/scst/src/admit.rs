@@ -19,6 +19,9 @@ enum Refused {
     NoNexus,
 }
 
+/// Neither is the usual way once the data are there; one test for both.
+const ABORTED_OR_MEASURED: CommandMarks = CommandMarks::ABORTED.union(CommandMarks::MEASURED);
+
 /// INVALID MESSAGE ERROR: the transport's direction contradicts the CDB.
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
 
@@ -95,6 +98,7 @@ impl Engine {
         let id = CmdId { index, generation };
         let bytes = command.renew(new, parse(device));
         command.marks |= self.new_marks;
+        command.arrived = now;
         let alone = session.commands == 0;
         session.commands += 1;
         let mut before = NONE;
@@ -115,9 +119,6 @@ impl Engine {
             && let Some(before) = self.commands.at_mut(before)
         {
             before.next = index;
-        }
-        if let Some(latency) = &mut self.latency {
-            latency.arrived(id, now);
         }
         let room = session.bytes == 0 || session.bytes + u64::from(bytes) <= limits.bytes_per_session;
         if room && bytes > 0 && bytes <= MAX_TRANSFER_BYTES && new.data.is_none() {
@@ -172,7 +173,7 @@ impl Engine {
     ///
     /// True: the device handler executes the command now ([`Effect::Execute`] without the detour).
     #[inline(always)]
-    pub(crate) fn buffer(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
+    pub(crate) fn buffer<const MEASURED: bool>(&mut self, id: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
         let Some(command) = self.command_mut(id) else {
             if let Some(sg) = sg {
                 fx.release(sg);
@@ -190,15 +191,13 @@ impl Engine {
             self.respond_status(id, overload_status(alone), fx);
         } else if command.parsed.direction == DataDirection::ToDevice {
             command.state = CommandState::AwaitingData;
-            if command.marks.contains(CommandMarks::MEASURED) {
+            if MEASURED && command.marks.contains(CommandMarks::MEASURED) {
                 self.enter_stage(id, Stage::DataWait);
             }
             fx.push_back(Effect::RequestData { cmd: id });
         } else {
-            // What is measured goes through the effects, where it is seen when its device gets it; so does everything
-            // while the answer of a command that it may have waited for is among them.
-            let long_way = command.marks.contains(CommandMarks::MEASURED) || fx.is_in_order();
-            if !long_way && self.start_plain(id) {
+            // While the answer of a command that it may have waited for is among the effects, it has to go through them, too.
+            if !fx.is_in_order() && self.start_plain(id) {
                 return true;
             }
             self.enter_task_set(id, fx);
@@ -215,6 +214,16 @@ impl Engine {
         if let Err(DataError::Rejected(sense)) = result {
             command.reject.get_or_insert(sense);
         }
+        if result == Err(DataError::Stopped) || command.marks.intersects(ABORTED_OR_MEASURED) {
+            self.data_received_specially(id, result, fx);
+        } else {
+            self.enter_task_set(id, fx);
+        }
+    }
+
+    #[cold]
+    fn data_received_specially(&mut self, id: CmdId, result: Result<(), DataError>, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
         if command.is_aborted() {
             self.finish_aborted(id, fx);
         } else if result == Err(DataError::Stopped) {
@@ -222,6 +231,9 @@ impl Engine {
             command.marks |= CommandMarks::ABORTED | CommandMarks::SESSION_GONE;
             self.finish_aborted(id, fx);
         } else {
+            if !command.marks.contains(CommandMarks::UNDELIVERED) {
+                self.enter_stage(id, Stage::CheckOrder);
+            }
             self.enter_task_set(id, fx);
         }
     }

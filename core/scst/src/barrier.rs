@@ -273,8 +273,8 @@ impl Engine {
         }
         let marks = command.marks;
         command.marks.remove(CommandMarks::AWAITED);
-        if let Some(latency) = self.latency.as_mut().filter(|_| marks.contains(CommandMarks::MEASURED)) {
-            latency.enter(id, Stage::TransmitWait, self.now);
+        if marks.contains(CommandMarks::MEASURED) {
+            self.enter_stage(id, Stage::TransmitWait);
         }
         if !marks.contains(CommandMarks::AWAITED) {
             return;

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use scst_scsi::{Cdb, SenseData, TaskAttribute};
 
+use crate::Nanos;
 use crate::buffer::SgList;
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{DeviceId, SessionId};
@@ -73,6 +74,8 @@ pub(crate) struct Command {
     pub(crate) nexus: u32,
     pub(crate) device: Option<DeviceId>,
     pub(crate) driver_tag: u64,
+    /// When it arrived; of interest only while latencies are measured.
+    pub(crate) arrived: Nanos,
     pub(crate) parsed: Parsed,
     /// What is wrong with it, found while it was parsed or while its data were fetched.
     pub(crate) reject: Option<SenseData>,
@@ -96,6 +99,7 @@ impl Vacant for Command {
             nexus: NONE,
             device: None,
             driver_tag: 0,
+            arrived: Nanos(0),
             parsed: Parsed::default(),
             reject: None,
             previous: NONE,

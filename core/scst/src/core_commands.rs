@@ -159,7 +159,7 @@ impl Engine {
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
         let place = fx.place();
-        if self.executed(id, &outcome, fx) {
+        if self.executed::<false>(id, &outcome, fx) {
             fx.insert(place, Effect::Respond { cmd: id });
         }
         self.settle(fx);

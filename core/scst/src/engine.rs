@@ -136,6 +136,8 @@ pub struct Engine {
     pub(crate) latency: Option<Box<Latency>>,
     /// What every new command is marked with.
     pub(crate) new_marks: CommandMarks,
+    /// The marks of a command in its task set that nothing is the matter with.
+    pub(crate) plain_marks: CommandMarks,
 }
 
 impl Engine {
@@ -157,6 +159,7 @@ impl Engine {
             now: Nanos(0),
             latency: None,
             new_marks: CommandMarks::empty(),
+            plain_marks: CommandMarks::IN_TASK_SET,
         }
     }
 
@@ -169,7 +172,7 @@ impl Engine {
                 let _ = self.receive(now, command, parsed, fx);
             }
             Event::Buffer { cmd, sg } => {
-                if self.buffer(cmd, sg.as_ref(), fx) {
+                if self.buffer::<true>(cmd, sg.as_ref(), fx) {
                     fx.push_back(Effect::Execute { cmd });
                 }
             }
@@ -177,7 +180,7 @@ impl Engine {
             Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
             Event::Executed { cmd, outcome } => {
                 let place = fx.place();
-                if self.executed(cmd, &outcome, fx) {
+                if self.executed::<false>(cmd, &outcome, fx) {
                     fx.insert(place, Effect::Respond { cmd });
                 }
             }
@@ -196,9 +199,17 @@ impl Engine {
     }
 
     /// [`Event::Buffer`] without the event: these four come with every command. True: execute it now.
-    pub(crate) fn buffer_at(&mut self, now: Nanos, cmd: CmdId, sg: Option<&SgList>, fx: &mut Effects) -> bool {
+    ///
+    /// MEASURED, here and below: latencies are measured, so that nobody has to ask who does not measure.
+    pub(crate) fn buffer_at<const MEASURED: bool>(
+        &mut self,
+        now: Nanos,
+        cmd: CmdId,
+        sg: Option<&SgList>,
+        fx: &mut Effects,
+    ) -> bool {
         self.now = now;
-        if self.buffer(cmd, sg, fx) {
+        if self.buffer::<MEASURED>(cmd, sg, fx) {
             return true;
         }
         self.settle(fx);
@@ -214,9 +225,15 @@ impl Engine {
 
     /// [`Event::Executed`]. True: answer it now.
     #[inline(always)]
-    pub(crate) fn executed_at(&mut self, now: Nanos, cmd: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+    pub(crate) fn executed_at<const MEASURED: bool>(
+        &mut self,
+        now: Nanos,
+        cmd: CmdId,
+        outcome: &Outcome,
+        fx: &mut Effects,
+    ) -> bool {
         self.now = now;
-        let respond = self.executed(cmd, outcome, fx);
+        let respond = self.executed::<MEASURED>(cmd, outcome, fx);
         self.settle(fx);
         respond
     }

@@ -27,8 +27,7 @@ impl Engine {
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return false };
         let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
-        let measured = command.marks.contains(CommandMarks::MEASURED);
-        if command.marks - CommandMarks::BORROWED - CommandMarks::MEASURED != CommandMarks::IN_TASK_SET
+        if command.marks - CommandMarks::BORROWED != self.plain_marks
             || command.attribute != TaskAttribute::Simple
             || nexus.ordered | nexus.head_of_queue != 0
             || command.reject.is_some()
@@ -42,9 +41,6 @@ impl Engine {
         }
         command.state = CommandState::Executing;
         device.executing += 1;
-        if measured {
-            self.enter_stage(id, Stage::CheckOrder);
-        }
         true
     }
 

@@ -10,22 +10,27 @@ use crate::engine::{Effects, Engine};
 use crate::event::{DeviceUpdate, Effect};
 use crate::handler::{Outcome, SideEffects};
 use crate::ids::{CmdId, SessionId};
-use crate::latency::Stage;
 use crate::task_set::Place;
+
+/// The marks of a plain command while latencies are measured.
+const MEASURED_IN_TASK_SET: CommandMarks = CommandMarks::IN_TASK_SET.union(CommandMarks::MEASURED);
 
 impl Engine {
     /// Whoever executed the command is done with it. True: it is to be answered now ([`Effect::Respond`] without the
     /// detour; what waits in `fx` is not about it, for whatever concerned it would have left a mark).
     #[inline(always)]
-    pub(crate) fn executed(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+    pub(crate) fn executed<const MEASURED: bool>(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+        let plain = if MEASURED { MEASURED_IN_TASK_SET } else { CommandMarks::IN_TASK_SET };
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         debug_assert_eq!(command.state, CommandState::Executing, "one completion per execution");
         if command.state != CommandState::Executing {
             return false;
         }
-        if command.marks - CommandMarks::BORROWED != CommandMarks::IN_TASK_SET || !outcome.effects.is_none() {
-            self.executed_specially(id, outcome, fx);
-            return false;
+        if command.marks - CommandMarks::BORROWED != plain || !outcome.effects.is_none() {
+            return self.executed_specially::<MEASURED>(id, outcome, fx);
+        }
+        if MEASURED && let Some(latency) = &mut self.latency {
+            latency.executed(id, command, self.now);
         }
         if let Some(device) = command.device
             && let Some(Some(device)) = self.devices.get_mut(device.0 as usize)
@@ -41,13 +46,24 @@ impl Engine {
         true
     }
 
-    /// The end of a command that was aborted, is waited for, owns a barrier, or changes something.
+    /// The end of a command that is measured where nobody expected it, was aborted, is waited for, owns a barrier, or
+    /// changes something. Returns the same.
     #[cold]
-    fn executed_specially(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else { return };
+    fn executed_specially<const MEASURED: bool>(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
+        if command.marks.contains(CommandMarks::MEASURED) {
+            if !MEASURED && command.marks - CommandMarks::BORROWED == MEASURED_IN_TASK_SET && outcome.effects.is_none()
+            {
+                return self.executed::<true>(id, outcome, fx);
+            }
+            if let Some(latency) = &mut self.latency {
+                latency.executed(id, command, self.now);
+            }
+        }
         if command.marks.contains(CommandMarks::MAPPED) {
             if !command.is_aborted() {
-                return self.complete(id, outcome, fx);
+                self.complete(id, outcome, fx);
+                return false;
             }
             command.marks.remove(CommandMarks::MAPPED);
         }
@@ -59,6 +75,7 @@ impl Engine {
         } else {
             self.complete(id, outcome, fx);
         }
+        false
     }
 
     fn no_longer_executing(&mut self, id: CmdId) {
@@ -81,7 +98,7 @@ impl Engine {
             fx.release(&buffer);
         }
         self.now = now;
-        self.executed(id, &Outcome::good(pages.len), fx);
+        self.executed::<false>(id, &Outcome::good(pages.len), fx);
         self.settle(fx);
     }
 
@@ -91,8 +108,10 @@ impl Engine {
         if marks.contains(CommandMarks::MAPPED) {
             self.mapped_sent(id, fx);
         }
-        if marks.contains(CommandMarks::MEASURED) {
-            self.count_latency(id);
+        if marks.contains(CommandMarks::MEASURED)
+            && let (Some(latency), Some(command)) = (&mut self.latency, self.commands.get(id.index, id.generation))
+        {
+            latency.finished(id, command, self.now);
         }
     }
 
@@ -139,7 +158,6 @@ impl Engine {
         command.state = CommandState::Responding;
         if command.marks.contains(CommandMarks::MAPPED) {
             // The rest follows in `mapped_sent`.
-            self.enter_stage(id, Stage::TransmitWait);
             fx.push_back(Effect::Respond { cmd: id });
             return;
         }
@@ -306,7 +324,7 @@ impl Engine {
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.
     pub fn fail(&mut self, now: Nanos, id: CmdId, sense: SenseData, fx: &mut Effects) {
         let place = fx.place();
-        if self.executed_at(now, id, &Outcome::check(sense), fx) {
+        if self.executed_at::<false>(now, id, &Outcome::check(sense), fx) {
             fx.insert(place, Effect::Respond { cmd: id });
         }
     }

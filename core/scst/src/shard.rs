@@ -258,7 +258,7 @@ impl Shard {
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
         let place = self.effects.place();
-        if self.executed(cx.now, id, &execution) {
+        if self.executed::<false>(cx.now, id, &execution) {
             // Before what its end has set going: a command that was ordered behind it must not be answered first.
             self.effects.insert(place, Effect::Respond { cmd: id });
         }
@@ -273,27 +273,43 @@ impl Shard {
 
     /// Carries out all effects, and those that follow from them.
     pub fn run(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
-        let measured = self.engine.measures_latency();
-        if measured {
-            self.engine.read_clock();
+        if self.engine.measures_latency() {
+            self.run_measured(cx, driver);
+        } else {
+            self.carry_out_all::<false>(cx, driver);
         }
+    }
+
+    /// The same while latencies are measured: there are two of everything that each command passes through, so that who
+    /// does not measure tests nothing.
+    #[inline(never)]
+    fn run_measured(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+        self.engine.begin_run(cx.now);
+        self.carry_out_all::<true>(cx, driver);
+    }
+
+    #[inline(always)]
+    fn carry_out_all<const MEASURED: bool>(&mut self, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         while let Some(effect) = self.next_effect(cx) {
-            if measured && let Effect::Execute { cmd } = effect {
-                self.engine.hand_over(cmd);
-            }
             match effect {
                 // What every command has comes first.
-                Effect::Allocate { cmd, bytes } => self.allocate(cmd, bytes, cx, driver),
-                effect => self.carry_out(effect, cx, driver),
+                Effect::Allocate { cmd, bytes } => self.allocate::<MEASURED>(cmd, bytes, cx, driver),
+                effect => self.carry_out::<MEASURED>(effect, cx, driver),
             }
         }
     }
 
     #[inline(always)]
-    fn allocate(&mut self, cmd: CmdId, bytes: u32, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+    fn allocate<const MEASURED: bool>(
+        &mut self,
+        cmd: CmdId,
+        bytes: u32,
+        cx: &mut RunContext<'_>,
+        driver: &mut dyn TargetDriver,
+    ) {
         let sg = cx.mem.allocate_into(bytes, &mut self.buffer).then_some(&self.buffer);
-        if self.engine.buffer_at(cx.now, cmd, sg, &mut self.effects) {
-            self.execute(cmd, cx, driver);
+        if self.engine.buffer_at::<MEASURED>(cx.now, cmd, sg, &mut self.effects) {
+            self.execute::<MEASURED>(cmd, cx, driver);
         }
     }
 
@@ -306,10 +322,15 @@ impl Shard {
         self.effects.pop_front()
     }
 
-    fn carry_out(&mut self, effect: Effect, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+    fn carry_out<const MEASURED: bool>(
+        &mut self,
+        effect: Effect,
+        cx: &mut RunContext<'_>,
+        driver: &mut dyn TargetDriver,
+    ) {
         match effect {
             Effect::Nothing | Effect::Allocate { .. } => debug_assert!(false, "carried out by the caller"),
-            Effect::Execute { cmd } => self.execute(cmd, cx, driver),
+            Effect::Execute { cmd } => self.execute::<MEASURED>(cmd, cx, driver),
             Effect::ExecuteCore { cmd } => self.engine.execute_core(cx.now, cmd, &mut *cx.mem, &mut self.effects),
             Effect::CancelIo { cmd } => {
                 let device = self.engine.device_of(cmd);
@@ -365,7 +386,7 @@ impl Shard {
         }
     }
 
-    fn execute(&mut self, cmd: CmdId, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
+    fn execute<const MEASURED: bool>(&mut self, cmd: CmdId, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         let device = self.engine.device_of(cmd);
         let Some(exec) = self.engine.exec_command(cmd) else { return };
         let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
@@ -375,16 +396,19 @@ impl Shard {
         };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.execute(exec, &mut context);
-        if self.executed(cx.now, cmd, &execution) {
+        if MEASURED && matches!(execution, Execution::Pending) {
+            self.engine.handed_over(cmd);
+        }
+        if self.executed::<MEASURED>(cx.now, cmd, &execution) {
             self.respond(cmd, driver);
         }
     }
 
     /// True: the command is to be answered now.
     #[inline(always)]
-    fn executed(&mut self, now: Nanos, cmd: CmdId, execution: &Execution) -> bool {
+    fn executed<const MEASURED: bool>(&mut self, now: Nanos, cmd: CmdId, execution: &Execution) -> bool {
         match execution {
-            Execution::Done(outcome) => self.engine.executed_at(now, cmd, outcome, &mut self.effects),
+            Execution::Done(outcome) => self.engine.executed_at::<MEASURED>(now, cmd, outcome, &mut self.effects),
             Execution::Mapped(pages) => {
                 self.engine.executed_mapped(now, cmd, *pages, &mut self.effects);
                 false

@@ -115,9 +115,7 @@ impl Engine {
                 return;
             }
             // So it is measured.
-            if let Some(latency) = &mut self.latency {
-                latency.enter(id, Stage::CheckOrder, self.now);
-            }
+            self.enter_stage(id, Stage::CheckOrder);
         }
         if nexus == NONE {
             self.start(id, fx);

@@ -16,6 +16,7 @@ use scst_scsi::lun::LunAddressMethod;
 use scst_scsi::{Cdb, CommandFlags, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
 use std::sync::Arc;
 
+use crate::backend::Ticking;
 use crate::meter::Meter;
 use crate::scenario::Batch;
 use crate::{BLOCK, BYTES, DISK_BYTES, Direction};
@@ -152,8 +153,9 @@ pub struct ShardAlone {
 
 impl ShardAlone {
     /// A session that has heard of its power-on attention.
-    pub fn new(direction: Direction, batch: u32) -> Self {
+    pub fn new(direction: Direction, batch: u32, measured: bool) -> Self {
         let mut shard = Shard::new(engine_config());
+        shard.measure_latency(measured.then(Ticking::clock));
         let handler = disk().open_shard(&mut NoFiles).shard;
         shard.control(NOW, Control::AddDevice { id: DEVICE, handler });
         shard.control(NOW, Control::SetTarget(target("iqn.2024-01.net.example:disk")));

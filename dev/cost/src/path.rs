@@ -60,13 +60,14 @@ pub struct Path {
 
 impl Path {
     /// Logged in, and the power-on attention told.
-    pub fn new(direction: Direction, batch: u32) -> Self {
+    pub fn new(direction: Direction, batch: u32, measured: bool) -> Self {
         let targets = BTreeMap::from([(TargetId(0), Arc::new(IscsiTargetConfig::default()))]);
         let config = Arc::new(IscsiConfig { targets, ..IscsiConfig::default() });
         let requests = [
             Request::AddDevice { id: DeviceId(0), device: Arc::new(Disk(mid_level::disk())) },
             Request::SetTarget(mid_level::target(TARGET)),
             Request::Configure(Arc::clone(&config)),
+            Request::MeasureLatency(measured),
             Request::Listen(([127, 0, 0, 1], 3260).into()),
         ];
         let post = Requests(requests.into_iter().map(|request| Inbound::Control { ticket: 0, request }).collect());

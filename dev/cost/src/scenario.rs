@@ -31,10 +31,16 @@ pub struct Scenario {
     subject: Subject,
     direction: Direction,
     batch: u32,
+    measured: bool,
 }
 
 const fn row(name: &'static str, subject: Subject, direction: Direction, batch: u32) -> Scenario {
-    Scenario { name, subject, direction, batch }
+    Scenario { name, subject, direction, batch, measured: false }
+}
+
+/// The same while latencies are measured.
+const fn measured(name: &'static str, subject: Subject, direction: Direction, batch: u32) -> Scenario {
+    Scenario { measured: true, ..row(name, subject, direction, batch) }
 }
 
 /// All scenarios, from the inside out.
@@ -47,6 +53,8 @@ pub const SCENARIOS: &[Scenario] = &[
     row("core-read-32", Subject::Shard, Read, 32),
     row("core-write-1", Subject::Shard, Write, 1),
     row("core-write-32", Subject::Shard, Write, 32),
+    measured("core-read-32-measured", Subject::Shard, Read, 32),
+    measured("core-write-32-measured", Subject::Shard, Write, 32),
     row("protocol-read-32", Subject::Protocol { digests: false }, Read, 32),
     row("protocol-write-32", Subject::Protocol { digests: false }, Write, 32),
     row("protocol-read-32-digests", Subject::Protocol { digests: true }, Read, 32),
@@ -55,6 +63,9 @@ pub const SCENARIOS: &[Scenario] = &[
     row("path-read-32", Subject::Path, Read, 32),
     row("path-write-1", Subject::Path, Write, 1),
     row("path-write-32", Subject::Path, Write, 32),
+    measured("path-read-1-measured", Subject::Path, Read, 1),
+    measured("path-read-32-measured", Subject::Path, Read, 32),
+    measured("path-write-32-measured", Subject::Path, Write, 32),
 ];
 
 impl Scenario {
@@ -64,12 +75,12 @@ impl Scenario {
     }
 
     fn batch(self) -> Box<dyn Batch> {
-        let (direction, batch) = (self.direction, self.batch);
+        let Self { direction, batch, measured, .. } = self;
         match self.subject {
             Subject::Engine => Box::new(EngineAlone::new(direction, batch)),
-            Subject::Shard => Box::new(ShardAlone::new(direction, batch)),
+            Subject::Shard => Box::new(ShardAlone::new(direction, batch, measured)),
             Subject::Protocol { digests } => Box::new(Protocol::new(direction, batch, digests)),
-            Subject::Path => Box::new(Path::new(direction, batch)),
+            Subject::Path => Box::new(Path::new(direction, batch, measured)),
             Subject::Pool => Box::new(Pool::new(batch)),
         }
     }

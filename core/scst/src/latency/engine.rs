@@ -6,7 +6,8 @@ use super::histogram::Histogram;
 use super::summary::{STAGES, SizeRow, Stage, Summary};
 use super::tables::{SessionTable, UnitTable};
 use super::{Clock, Latency};
-use crate::command::CommandMarks;
+use crate::Nanos;
+use crate::command::{Command, CommandMarks};
 use crate::engine::Engine;
 use crate::ids::{CmdId, DeviceId};
 
@@ -33,6 +34,7 @@ impl Engine {
     /// switched off; commands that are under way then are not counted.
     pub fn measure_latency(&mut self, clock: Option<Box<dyn Clock>>) {
         self.new_marks = CommandMarks::empty();
+        self.plain_marks = CommandMarks::IN_TASK_SET;
         self.latency = None;
         let Some(clock) = clock else { return };
         // Those of an earlier time have no lap in these tables.
@@ -47,6 +49,7 @@ impl Engine {
         devices.for_each(|(_, number)| latency.units.add(number));
         self.latency = Some(latency);
         self.new_marks = CommandMarks::MEASURED;
+        self.plain_marks |= CommandMarks::MEASURED;
     }
 
     /// Whether latencies are measured.
@@ -62,33 +65,33 @@ impl Engine {
         }
     }
 
-    /// A command is handed to its device.
-    #[cold]
-    pub(crate) fn hand_over(&mut self, id: CmdId) {
-        if let Some(latency) = &mut self.latency
-            && self.commands.get(id.index, id.generation).is_some_and(|c| c.marks.contains(CommandMarks::MEASURED))
-        {
-            latency.hand_over(id, self.now);
+    /// The shard begins a run.
+    pub(crate) fn begin_run(&mut self, now: Nanos) {
+        if let Some(latency) = &mut self.latency {
+            latency.begin_run(now);
         }
     }
 
-    /// A measured command enters a stage.
+    /// A device is at work on a command.
+    #[cold]
+    pub(crate) fn handed_over(&mut self, id: CmdId) {
+        if let Some((latency, command)) = self.measured(id) {
+            latency.handed_over(id, command);
+        }
+    }
+
+    /// A command enters a stage, if it is measured.
     #[cold]
     pub(crate) fn enter_stage(&mut self, id: CmdId, stage: Stage) {
-        if let Some(latency) = &mut self.latency
-            && self.commands.get(id.index, id.generation).is_some_and(|c| c.marks.contains(CommandMarks::MEASURED))
-        {
-            latency.enter(id, stage, self.now);
+        let now = self.now;
+        if let Some((latency, command)) = self.measured(id) {
+            latency.enter(id, command, stage, now);
         }
     }
 
-    /// The answer of a measured command has left.
-    #[cold]
-    pub(crate) fn count_latency(&mut self, id: CmdId) {
-        if let (Some(latency), Some(command)) = (&mut self.latency, self.commands.get(id.index, id.generation)) {
-            let row = SizeRow::of(command.parsed.direction, command.parsed.length);
-            latency.finished(id, self.now, command.session, command.device, row);
-        }
+    fn measured(&mut self, id: CmdId) -> Option<(&mut Latency, &Command)> {
+        let command = self.commands.get(id.index, id.generation)?;
+        command.marks.contains(CommandMarks::MEASURED).then_some((self.latency.as_mut()?, command))
     }
 
     /// What a session has in its table, row by row; None: it has none of its own, or nothing is measured.

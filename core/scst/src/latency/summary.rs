@@ -87,12 +87,20 @@ impl Default for Summary {
 
 impl Summary {
     /// Counts one.
+    #[inline(always)]
     pub fn add(&mut self, nanos: u64) {
         self.count += 1;
-        self.min = self.min.min(nanos);
-        self.max = self.max.max(nanos);
+        // New extremes are rare.
+        if nanos < self.min {
+            self.min = nanos;
+        }
+        if nanos > self.max {
+            self.max = nanos;
+        }
         self.sum = self.sum.saturating_add(nanos);
-        self.squares += nanos as f64 * nanos as f64;
+        // Signed numbers are what processors convert.
+        let nanos = nanos as i64 as f64;
+        self.squares += nanos * nanos;
     }
 
     /// Adds what another one has counted.
@@ -132,7 +140,7 @@ pub struct SizeRow(u8);
 impl SizeRow {
     /// The row of a command. No command here moves data in both directions; one that did would count as a write.
     pub fn of(direction: DataDirection, bytes: u32) -> Self {
-        let class = bytes.div_ceil(512).max(1).next_power_of_two().ilog2().min(SIZES as u32 - 1) as u8;
+        let class = (u32::BITS - (bytes.saturating_sub(1) >> 9).leading_zeros()).min(SIZES as u32 - 1) as u8;
         match direction {
             DataDirection::None => Self(0),
             DataDirection::FromDevice => Self(1 + class),

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use scst_scsi::CommandFlags;
+
 use super::Clock;
 use super::histogram::Histogram;
 use super::lap::Lap;
 use super::summary::{ROWS, STAGES, SizeRow, Stage, Summary};
 use crate::Nanos;
-use crate::ids::{CmdId, DeviceId, SessionId};
+use crate::command::Command;
+use crate::ids::CmdId;
 
 /// Sessions of one engine with a table of their own, 7.2 KiB each (15 MiB together); the others share one.
 pub const MAX_MEASURED_SESSIONS: usize = 2048;
@@ -90,10 +93,10 @@ impl<T: Default> Tables<T> {
 /// Everything that measuring needs; there while it is on.
 pub(crate) struct Latency {
     clock: Box<dyn Clock>,
-    /// What the clock said last.
+    /// What the clock said last, or the time of the turn where that is later: when what goes on now began.
     read: Nanos,
-    /// A command was handed to its device since.
-    handed_over: bool,
+    /// The same when the shard's run began: every buffer that was given out in it was there then.
+    run: Nanos,
     laps: Vec<Lap>,
     pub(crate) sessions: Tables<SessionTable>,
     pub(crate) units: Tables<UnitTable>,
@@ -110,71 +113,110 @@ impl Latency {
     pub(super) fn new(clock: Box<dyn Clock>, slots: usize) -> Self {
         let laps = vec![Lap::default(); slots];
         let (sessions, units) = (Tables::new(MAX_MEASURED_SESSIONS), Tables::new(MAX_MEASURED_UNITS));
-        Self { clock, read: Nanos(0), handed_over: false, laps, sessions, units }
+        Self { clock, read: Nanos(0), run: Nanos(0), laps, sessions, units }
     }
 
-    /// Reads the clock.
+    /// The reactor has spent time.
     pub(crate) fn read_clock(&mut self) {
-        self.read = self.clock.now();
-        self.handed_over = false;
+        self.read = self.read.max(self.clock.now());
     }
 
-    /// A command has arrived. Slots beyond those of the beginning come with the slot itself.
-    #[cold]
-    pub(crate) fn arrived(&mut self, id: CmdId, now: Nanos) {
-        let slot = id.index as usize;
-        if self.laps.len() <= slot {
-            self.laps.resize_with((slot + 1).next_power_of_two(), Lap::default);
-        }
-        self.laps[slot].begin(id.generation, now);
+    /// The shard begins a run in a turn of this time.
+    pub(crate) fn begin_run(&mut self, now: Nanos) {
+        self.read = self.read.max(self.clock.now()).max(now);
+        self.run = self.read;
     }
 
     /// A command enters a stage. `now` is what the engine was told last; the clock may have been read since.
-    pub(crate) fn enter(&mut self, id: CmdId, stage: Stage, now: Nanos) {
-        let Some(lap) = self.laps.get_mut(id.index as usize).filter(|lap| lap.is_of(id.generation)) else { return };
-        if lap.worked_within(now) {
-            self.read = self.clock.now();
-            self.handed_over = false;
+    pub(crate) fn enter(&mut self, id: CmdId, command: &Command, stage: Stage, now: Nanos) {
+        let lap = lap(&mut self.laps, id.index);
+        if !lap.is_of(id.generation) {
+            lap.begin(id.generation, command.arrived);
+        } else if lap.worked_within(now) {
+            self.read = self.read.max(self.clock.now());
         }
         lap.enter(stage, now.max(self.read));
     }
 
-    /// A command is handed to its device. What the one before has cost, when it is still with its device, is not this
-    /// one's time.
-    pub(crate) fn hand_over(&mut self, id: CmdId, now: Nanos) {
-        if self.handed_over {
-            self.read_clock();
+    /// Its device has got a command and is at work on it. What it has cost to tell the device is not the time of the one
+    /// that comes next.
+    pub(crate) fn handed_over(&mut self, id: CmdId, command: &Command) {
+        let lap = lap(&mut self.laps, id.index);
+        if !lap.is_of(id.generation) {
+            lap.begin(id.generation, command.arrived);
+            lap.enter(Stage::CheckOrder, prepared(command, self.run));
         }
-        self.enter(id, Stage::ExecWait, now);
-        self.handed_over = true;
+        lap.enter(Stage::ExecWait, self.read);
+        self.read_clock();
+    }
+
+    /// Who executes a command is done with it.
+    #[inline(always)]
+    pub(crate) fn executed(&mut self, id: CmdId, command: &Command, now: Nanos) {
+        let lap = lap(&mut self.laps, id.index);
+        if lap.is_of(id.generation) {
+            return self.executed_at_last(id, command, now);
+        }
+        // Nothing is known of it yet: it was handed over in this run, and nobody has read the clock since then.
+        let prepared = prepared(command, self.run);
+        let began = self.read.max(prepared);
+        self.read = began.max(self.clock.now());
+        lap.at_once(id.generation, [command.arrived, prepared, began, self.read]);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn executed_at_last(&mut self, id: CmdId, command: &Command, now: Nanos) {
+        // The core's own commands never get to a device.
+        if !command.parsed.flags.contains(CommandFlags::CORE) {
+            lap(&mut self.laps, id.index).enter_once(Stage::ExecWait, self.read);
+        }
+        self.enter(id, command, Stage::TransmitWait, now);
     }
 
     /// Its answer has left.
-    pub(crate) fn finished(
-        &mut self,
-        id: CmdId,
-        now: Nanos,
-        session: SessionId,
-        device: Option<DeviceId>,
-        row: SizeRow,
-    ) {
+    #[inline(always)]
+    pub(crate) fn finished(&mut self, id: CmdId, command: &Command, now: Nanos) {
         let Some(lap) = self.laps.get_mut(id.index as usize).filter(|lap| lap.is_of(id.generation)) else { return };
-        let table = self.sessions.at(session.index);
+        let row = SizeRow::of(command.parsed.direction, command.parsed.length);
+        let table = self.sessions.at(command.session.index);
         table.used |= 1 << row.index();
         let summaries = &mut table.rows[row.index()];
         let now = now.max(self.read);
-        match device {
-            None => lap.finish(now, |stage, nanos| summaries[stage].add(nanos)),
+        match command.device {
+            None => lap.finish(now, |stage, nanos| summaries[stage as usize].add(nanos)),
             Some(device) => {
                 let unit = self.units.at(device.0);
                 unit.used = true;
                 lap.finish(now, |stage, nanos| {
-                    summaries[stage].add(nanos);
-                    unit.stages[stage].add(nanos);
+                    summaries[stage as usize].add(nanos);
+                    unit.stages[stage as usize].add(nanos);
                 });
             }
         }
     }
+}
+
+/// The lap of a slot. Slots beyond those of the beginning come with the first commands in them.
+#[inline(always)]
+fn lap(laps: &mut Vec<Lap>, slot: u32) -> &mut Lap {
+    let slot = slot as usize;
+    if laps.len() <= slot {
+        grow(laps, slot);
+    }
+    &mut laps[slot]
+}
+
+#[cold]
+#[inline(never)]
+fn grow(laps: &mut Vec<Lap>, slot: usize) {
+    laps.resize_with((slot + 1).next_power_of_two(), Lap::default);
+}
+
+/// When a command had a buffer: in the run that hands it over if it is one of the pool, else from the beginning.
+#[inline(always)]
+fn prepared(command: &Command, run: Nanos) -> Nanos {
+    if command.reserved > 0 { run.max(command.arrived) } else { command.arrived }
 }
 
 #[cfg(test)]
@@ -203,6 +245,6 @@ mod tests {
     fn tables_have_the_documented_size() {
         assert_eq!(size_of::<SessionTable>(), 7368);
         assert_eq!(size_of::<UnitTable>(), 13_832);
-        assert_eq!(size_of::<Lap>(), 80);
+        assert_eq!(size_of::<Lap>(), 64);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use scst_core::Nanos;
+use scst_core::buffer::Extent;
 use scst_core::driver::NewCommand;
 use scst_core::engine::Limits;
 use scst_core::handler::ControlSettings;
@@ -141,6 +142,76 @@ fn work_within_a_turn_is_told_by_the_clock() {
         (Stage::Total, [2, 1000, 1000, 2000]),
     ];
     assert_eq!(story.row("r512"), expected);
+}
+
+#[test]
+fn to_tell_the_device_of_one_command_is_not_the_time_of_the_next() {
+    let mut story = Story::new();
+    story.at(1000);
+    let read = new_command(story.host, 0, &READ_1, TaskAttribute::Simple);
+    let sent = [0, 1].map(|_| story.world.arrive(0, read));
+    story.world.run(0);
+    assert_eq!(story.world.executing(0), sent.map(|(_, cmd)| cmd));
+    story.at(5000);
+    for (_, cmd) in sent {
+        story.world.finish(0, cmd);
+    }
+    story.at(6000);
+    story.world.expect(0, &sent.map(|(tag, _)| good(tag)));
+    // Readings: 1010 the shard runs, 1020 the first is at its device. The first answer was ready when the turn began; the
+    // shard ran at 5010, before the second was looked at.
+    let expected = [
+        (Stage::PrepareSpace, [2, 10, 10, 20]),
+        (Stage::CheckOrder, [2, 0, 10, 10]),
+        (Stage::ExecWait, [2, 3990, 3990, 7980]),
+        (Stage::TransmitWait, [2, 990, 1000, 1990]),
+        (Stage::Total, [2, 5000, 5000, 10_000]),
+    ];
+    assert_eq!(story.row("r512"), expected);
+}
+
+#[test]
+fn data_that_stay_where_they_came_need_no_preparation() {
+    let mut story = Story::new();
+    story.world.media[0].borrow_mut().inline = true;
+    story.at(1000);
+    let write = NewCommand {
+        data: Some(Extent { arena: 0, offset: 0, len: 512 }),
+        ..new_command(story.host, 0, &WRITE_1, TaskAttribute::Simple)
+    };
+    let tags = [0, 1].map(|_| story.world.arrive(0, write).0);
+    story.world.run(0);
+    story.at(2000);
+    story.world.expect(0, &tags.map(good));
+    let expected = [
+        // 1010 the shard runs, 1020 the first is done, 1030 the second.
+        (Stage::PrepareSpace, [2, 0, 0, 0]),
+        (Stage::CheckOrder, [2, 10, 20, 30]),
+        (Stage::ExecWait, [2, 10, 10, 20]),
+        (Stage::TransmitWait, [2, 970, 980, 1950]),
+        (Stage::Total, [2, 1000, 1000, 2000]),
+    ];
+    assert_eq!(story.row("w512"), expected);
+}
+
+#[test]
+fn mapped_data_are_on_their_way_until_they_are_sent() {
+    let mut story = Story::new();
+    story.world.media[0].borrow_mut().mapped = true;
+    story.world.nodes[0].shard.set_takes_mapped(story.host, true);
+    story.at(1000);
+    let (tag, _) = story.world.simple(0, story.host, &READ_1);
+    story.at(2000);
+    story.answered(tag);
+    let expected = [
+        (Stage::PrepareSpace, once(10)),
+        (Stage::CheckOrder, once(0)),
+        (Stage::ExecWait, once(10)),
+        (Stage::TransmitWait, once(980)),
+        (Stage::Total, once(1000)),
+    ];
+    assert_eq!(story.row("r512"), expected);
+    story.world.assert_clean();
 }
 
 #[test]

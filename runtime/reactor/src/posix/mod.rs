@@ -246,7 +246,7 @@ impl Backend for Posix {
     }
 
     fn clock(&self) -> Box<dyn Clock> {
-        Box::new(clock::Monotonic)
+        clock::for_measuring()
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {

@@ -393,7 +393,7 @@ impl Backend for Uring {
     }
 
     fn clock(&self) -> Box<dyn Clock> {
-        Box::new(clock::Monotonic)
+        clock::for_measuring()
     }
 
     fn listen(&mut self, addr: SocketAddr) -> io::Result<SocketId> {
