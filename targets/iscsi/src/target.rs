@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) calls: VecDeque<ShardCall>,
     /// Connections that `flush` looks at.
     pub(crate) dirty: Vec<Slot>,
+    /// The other list: empty, and with room.
+    settled: Vec<Slot>,
     pub(crate) timers: Timers,
     pub(crate) rest: Rest,
     /// Connections that cannot receive: their read-ahead is full of commands' data, and there was no other buffer.
@@ -168,6 +170,7 @@ impl IscsiTarget {
                 inbox: VecDeque::new(),
                 calls: VecDeque::with_capacity(64),
                 dirty: Vec::with_capacity(64),
+                settled: Vec::with_capacity(64),
                 timers: Timers::default(),
                 rest: Rest::default(),
                 receivers: Starved::default(),
@@ -236,17 +239,17 @@ impl IscsiTarget {
         if env.shard.has_work() {
             return true;
         }
-        let mut dirty = std::mem::take(&mut self.shared.dirty);
+        // What becomes dirty meanwhile (a login that is complete, room to answer) goes next, into the other list.
+        let settled = std::mem::take(&mut self.shared.settled);
+        let mut dirty = std::mem::replace(&mut self.shared.dirty, settled);
         for &slot in &dirty {
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.dirty = false;
                 self.settle(slot, &mut env);
             }
         }
-        // What became dirty meanwhile (a login that is complete, room to answer) goes next; one list is kept.
         dirty.clear();
-        dirty.append(&mut self.shared.dirty);
-        self.shared.dirty = dirty;
+        self.shared.settled = dirty;
         let shared = &self.shared;
         let nothing = shared.dirty.is_empty() && shared.calls.is_empty() && shared.inbox.is_empty();
         !nothing || shared.has_starved(env.pool) || env.shard.has_work()
