@@ -21,10 +21,9 @@ pub(super) struct Field {
     pub(super) contenders: Vec<Contender>,
     /// What could not be started, and why.
     pub(super) skipped: Vec<String>,
-    pin: Vec<String>,
     _scstd: Vec<Scstd>,
     _children: Vec<Running>,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 /// What came of the idle sessions.
@@ -36,14 +35,8 @@ pub(super) struct IdleResults {
 
 /// Starts everything.
 pub(super) fn start(options: &CompareOptions) -> Result<Field> {
-    let place = options.directory.clone().unwrap_or_else(|| {
-        let memory = PathBuf::from("/dev/shm");
-        if memory.is_dir() { memory } else { std::env::temp_dir() }
-    });
-    let directory = tempfile::Builder::new().prefix("scst-bench-").tempdir_in(place)?;
-    // Whatever happens to this process, no target stays behind.
-    let core = options.target_core.to_string();
-    let pin = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", &core].map(str::to_owned).to_vec();
+    let directory = scratch(options)?;
+    let pin = pin(options);
     let file = make_disk(directory.path(), "disk.img")?;
     let (mut contenders, mut children, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
 
@@ -85,19 +78,32 @@ pub(super) fn start(options: &CompareOptions) -> Result<Field> {
     } else {
         skipped.push("fio is not installed (Debian package fio)".to_owned());
     }
-    Ok(Field { contenders, skipped, pin, _scstd: scstd, _children: children, directory })
+    Ok(Field { contenders, skipped, _scstd: scstd, _children: children, _directory: directory })
 }
 
-impl Field {
-    /// Measures idle sessions, if that is wanted.
-    pub(super) fn idle(&self, options: &CompareOptions) -> Result<IdleResults> {
-        let mut results = IdleResults::default();
-        if options.idle && !options.without_scstd {
-            let launcher = Launcher::new(options, &self.pin, self.directory.path())?;
-            results.found = idle::measure(options, &launcher, &mut results.skipped)?;
-        }
-        Ok(results)
+/// Measures idle sessions, if that is wanted.
+pub(super) fn idle(options: &CompareOptions) -> Result<IdleResults> {
+    let mut results = IdleResults::default();
+    if options.idle && !options.without_scstd {
+        let directory = scratch(options)?;
+        let launcher = Launcher::new(options, &pin(options), directory.path())?;
+        results.found = idle::measure(options, &launcher, &mut results.skipped)?;
     }
+    Ok(results)
+}
+
+fn scratch(options: &CompareOptions) -> Result<TempDir> {
+    let place = options.directory.clone().unwrap_or_else(|| {
+        let memory = PathBuf::from("/dev/shm");
+        if memory.is_dir() { memory } else { std::env::temp_dir() }
+    });
+    Ok(tempfile::Builder::new().prefix("scst-bench-").tempdir_in(place)?)
+}
+
+/// The command line that a target's own is appended to. Whatever happens to this process, no target stays behind.
+fn pin(options: &CompareOptions) -> Vec<String> {
+    let core = options.target_core.to_string();
+    ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", &core].map(str::to_owned).to_vec()
 }
 
 /// A loop device. It is given back when dropped; the kernel does that when the last who has it open closes it

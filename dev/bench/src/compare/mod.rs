@@ -11,6 +11,7 @@ mod scstd;
 mod stats;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -82,14 +83,10 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
     if options.rounds == 0 {
         bail!("--rounds must be at least 1");
     }
-    let wanted =
-        |name: &str, parts: &[String]| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
     let mut cases = cases::cases(options.matrix);
     cases.retain(|case| wanted(&case.name(), &options.only));
-    let mut field = field::start(options)?;
-    field.contenders.retain(|contender| wanted(contender.role.name(), &options.targets));
-    let results = measure_all(options, cases, &mut field)?;
-    let idle = field.idle(options)?;
+    let results = measure_all(options, cases)?;
+    let idle = field::idle(options)?;
     let mut text = report::render(&results);
     for line in &idle.skipped {
         text.push_str(&format!("- skipped: {line}\n"));
@@ -108,48 +105,70 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
     Ok(())
 }
 
-fn measure_all(options: &CompareOptions, cases: Vec<Case>, field: &mut field::Field) -> Result<Results> {
-    let contenders = std::mem::take(&mut field.contenders);
-    let mut series: Vec<Series> = (0..cases.len())
-        .flat_map(|case| (0..contenders.len()).map(move |contender| Series { case, contender, reports: vec![] }))
-        .collect();
-    let mut failed = std::collections::BTreeSet::new();
-    for round in 0..options.rounds {
-        for (number, case) in cases.iter().enumerate() {
-            for step in 0..contenders.len() {
-                // Another one begins in every round and case: drifts of the machine hit all alike.
-                let index = (step + round + number) % contenders.len();
-                let contender = &contenders[index];
-                if !contender.role.plays(case) || failed.contains(&(number, index)) {
-                    continue;
+fn wanted(name: &str, parts: &[String]) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+}
+
+/// All rounds, each with targets that have just been started: what a target keeps from one case to the next (tgt's
+/// buffers are the example, see docs/performance.md) shall not make rounds differ.
+fn measure_all(options: &CompareOptions, cases: Vec<Case>) -> Result<Results> {
+    let (rounds, seconds) = (options.rounds, options.seconds);
+    let mut results =
+        Results { rounds, seconds, cases, contenders: Vec::new(), series: Vec::new(), skipped: Vec::new() };
+    let mut failed = BTreeSet::new();
+    for round in 0..rounds {
+        let mut field = field::start(options)?;
+        field.contenders.retain(|contender| wanted(contender.role.name(), &options.targets));
+        let contenders = std::mem::take(&mut field.contenders);
+        if round == 0 {
+            results.skipped.append(&mut field.skipped);
+            results.series = (0..results.cases.len())
+                .flat_map(|case| {
+                    (0..contenders.len()).map(move |contender| Series { case, contender, reports: vec![] })
+                })
+                .collect();
+        } else if !contenders.iter().map(|c| c.role).eq(results.contenders.iter().map(|c| c.role)) {
+            bail!("not all targets could be started again: {}", field.skipped.join("; "));
+        }
+        results.contenders = contenders;
+        measure_round(options, round, &mut results, &mut failed);
+    }
+    Ok(results)
+}
+
+fn measure_round(options: &CompareOptions, round: usize, results: &mut Results, failed: &mut BTreeSet<(usize, usize)>) {
+    let Results { cases, contenders, series, skipped, .. } = results;
+    for (number, case) in cases.iter().enumerate() {
+        for step in 0..contenders.len() {
+            // Another one begins in every round and case: drifts of the machine hit all alike.
+            let index = (step + round + number) % contenders.len();
+            let contender = &contenders[index];
+            if !contender.role.plays(case) || failed.contains(&(number, index)) {
+                continue;
+            }
+            let (case_name, role) = (case.name(), contender.role.name());
+            match measure_undisturbed(options, contender, case) {
+                Ok(report) => {
+                    eprintln!(
+                        "round {}/{}: {case_name}: {role}: {:.0} IOPS, {:.2} us ({:.0} ns from core to core, others {:.0} %)",
+                        round + 1,
+                        options.rounds,
+                        report.iops,
+                        report.target_cpu,
+                        report.distance,
+                        report.others * 100.0
+                    );
+                    series[number * contenders.len() + index].reports.push(report);
                 }
-                let (case_name, role) = (case.name(), contender.role.name());
-                match measure_undisturbed(options, contender, case) {
-                    Ok(report) => {
-                        eprintln!(
-                            "round {}/{}: {case_name}: {role}: {:.0} IOPS, {:.2} us ({:.0} ns from core to core, others {:.0} %)",
-                            round + 1,
-                            options.rounds,
-                            report.iops,
-                            report.target_cpu,
-                            report.distance,
-                            report.others * 100.0
-                        );
-                        series[number * contenders.len() + index].reports.push(report);
-                    }
-                    // One that fails must not spoil hours of measuring the others.
-                    Err(error) => {
-                        field.skipped.push(format!("{role}, {case_name}: {error:#}").replace('\n', " "));
-                        failed.insert((number, index));
-                        series[number * contenders.len() + index].reports.clear();
-                    }
+                // One that fails must not spoil hours of measuring the others.
+                Err(error) => {
+                    skipped.push(format!("{role}, {case_name}: {error:#}").replace('\n', " "));
+                    failed.insert((number, index));
+                    series[number * contenders.len() + index].reports.clear();
                 }
             }
         }
     }
-    let skipped = std::mem::take(&mut field.skipped);
-    let (rounds, seconds) = (options.rounds, options.seconds);
-    Ok(Results { rounds, seconds, cases, contenders, series, skipped })
 }
 
 /// Measures again when something else has used the cores or when they have moved; the least disturbed of all tries counts.
