@@ -3,8 +3,9 @@
 //! The daemon runs one on a thread for each reactor; the simulator runs the same code in virtual time. What differs is
 //! the [`Backend`] and the [`Post`], through which reactors and the control plane talk.
 //!
-//! One [`ReactorLoop::turn`]: wait; hand out completions (storage to the shard, sockets to the driver); open the mail;
-//! time-outs; run the shard and flush the driver until both have nothing to do; send mail. A turn never blocks outside
+//! One [`ReactorLoop::turn`]: wait; hand out completions (storage to the shard, sockets to the driver, running the shard
+//! for what each connection has brought); open the mail; time-outs; run the shard and flush the driver until both have
+//! nothing to do; send mail. A turn never blocks outside
 //! of `wait`, and in the steady state it allocates nothing.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -305,7 +306,8 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
     }
 
     fn hand_out(&mut self, now: Nanos) {
-        for completion in self.completions.drain(..) {
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
             match completion {
                 Completion::Io(io) => {
                     let mut cx =
@@ -313,9 +315,17 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
                     self.shard.io_completed(&mut cx, io);
                 }
                 Completion::Woken => {}
-                socket => self.driver.completion(now, socket, &mut self.backend, &mut self.pool, &mut self.shard),
+                socket => {
+                    self.driver.completion(now, socket, &mut self.backend, &mut self.pool, &mut self.shard);
+                    // One connection's commands from arrival to answer, then the next one's: many connections' commands
+                    // and buffers together are more than the near caches hold.
+                    if self.shard.has_work() {
+                        self.work(now);
+                    }
+                }
             }
         }
+        self.completions = completions;
     }
 
     fn open_mail(&mut self, now: Nanos) {

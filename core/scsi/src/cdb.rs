@@ -7,7 +7,7 @@ pub const MAX_CDB_LENGTH: usize = 32;
 pub const VARIABLE_LENGTH_OPCODE: u8 = 0x7f;
 
 /// A command descriptor block of 6 to 32 bytes; bytes past `len` are zero.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cdb {
     bytes: [u8; MAX_CDB_LENGTH],
     len: u8,

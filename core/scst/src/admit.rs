@@ -284,7 +284,13 @@ impl Command {
         command.cdb = new.cdb;
         let bytes = match parsed {
             Ok(parsed) => {
-                command.parsed = parsed;
+                // By fields, as it was made: a copy in wide moves would wait for the narrow ones.
+                let Parsed { direction, length, flags, lba, blocks } = parsed;
+                command.parsed.direction = direction;
+                command.parsed.length = length;
+                command.parsed.flags = flags;
+                command.parsed.lba = lba;
+                command.parsed.blocks = blocks;
                 command.reject = None;
                 if is_as_expected(&parsed, new.expected.as_ref()) {
                     parsed.length

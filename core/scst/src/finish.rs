@@ -39,7 +39,12 @@ impl Engine {
         }
         // `complete`, for what nobody waits for.
         command.marks.remove(CommandMarks::IN_TASK_SET);
-        command.outcome = *outcome;
+        if outcome.status == ScsiStatus::GOOD && outcome.sense.is_none() {
+            // Made anew: to copy in wide moves what has just been written in narrow ones would wait for those.
+            command.outcome = Outcome::good(outcome.transferred);
+        } else {
+            command.outcome = *outcome;
+        }
         command.state = CommandState::Responding;
         let place = Place::of(command);
         self.close_gap(id.index, place, fx);

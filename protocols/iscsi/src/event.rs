@@ -5,7 +5,7 @@ use scst_scsi::{Cdb, Lun, SenseData, TaskAttribute, TaskManagementFunction};
 use crate::error::CloseReason;
 
 /// A task of one session: a slot and its reuse count. A stale handle is detected and ignored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TaskHandle {
     /// Slot number.
     pub index: u32,
@@ -47,7 +47,7 @@ impl TmfTag {
 }
 
 /// A SCSI command has arrived (RFC 7143 11.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CommandEvent {
     /// The task. Set the driver's own value with `Session::set_user`.
     pub task: TaskHandle,

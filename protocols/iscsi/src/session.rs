@@ -196,7 +196,14 @@ impl Session {
         self.exp_cmd_sn = self.exp_cmd_sn.wrapping_add(1);
     }
 
+    /// Whether any request has ever come early (since [`Session::shrink`]).
+    pub(crate) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Keeps an early request. False: there is no room for its payload.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn hold(&mut self, cmd_sn: u32, request: Held) -> bool {
         if let Held::Pdu(pdu) = &request {
             if self.held_bytes + pdu.1.len() > MAX_HELD_BYTES {

@@ -131,26 +131,22 @@ pub(crate) struct Ended {
     pub(crate) immediate: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     generation: u32,
+    /// The next slot (plus one) with a tag of the same home, or 0.
+    next: u32,
     task: Option<Task>,
-    /// Sense data of the answer, if there are any; apart from the task, because nearly always there are none.
-    sense: [u8; MAX_SENSE_LENGTH],
 }
 
-impl Default for Slot {
-    fn default() -> Self {
-        Self { generation: 0, task: None, sense: [0; MAX_SENSE_LENGTH] }
-    }
-}
-
-/// The slots, and an index of tags by open addressing that is never more than half full.
+/// The slots, and an index of tags: chains of those that share a home, of which there are twice as many as slots.
 #[derive(Debug)]
 pub(crate) struct TaskTable {
     slots: Vec<Slot>,
+    /// Sense data of answers by slot; apart from the tasks, because nearly always there are none.
+    senses: Vec<[u8; MAX_SENSE_LENGTH]>,
     free: Vec<u32>,
-    /// Slot number plus one, or 0. Never empty.
+    /// The first slot (plus one) of each chain, or 0. Never empty.
     index: Vec<u32>,
     limit: usize,
     /// Where new slots begin to count: no handle from before [`TaskTable::shrink`] is valid again.
@@ -164,7 +160,14 @@ pub(crate) const MAX_SLOTS: usize = 4095;
 
 impl TaskTable {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: vec![0], limit: limit.min(MAX_SLOTS), generation: 0 }
+        Self {
+            slots: Vec::new(),
+            senses: Vec::new(),
+            free: Vec::new(),
+            index: vec![0],
+            limit: limit.min(MAX_SLOTS),
+            generation: 0,
+        }
     }
 
     /// Twice as many slots, up to the limit; one of the new ones.
@@ -177,7 +180,9 @@ impl TaskTable {
         }
         let generation = self.generation;
         self.slots.reserve_exact(new - old);
-        self.slots.extend((old..new).map(|_| Slot { generation, ..Slot::default() }));
+        self.slots.resize(new, Slot { generation, ..Slot::default() });
+        self.senses.reserve_exact(new - old);
+        self.senses.resize(new, [0; MAX_SENSE_LENGTH]);
         self.free.reserve_exact(new);
         self.free.extend((old as u32..new as u32).rev());
         self.index = vec![0; (new * 2).next_power_of_two()];
@@ -199,11 +204,9 @@ impl TaskTable {
 
     /// Makes a slot known under its tag.
     fn enter(&mut self, itt: u32, slot: u32) {
-        let mut at = self.home(itt);
-        while self.index[at] != 0 {
-            at = (at + 1) & (self.index.len() - 1);
-        }
-        self.index[at] = slot + 1;
+        let home = self.home(itt);
+        let first = std::mem::replace(&mut self.index[home], slot + 1);
+        self.slots[slot as usize].next = first;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -213,11 +216,6 @@ impl TaskTable {
     fn home(&self, itt: u32) -> usize {
         // Fibonacci hashing; the length is a power of two. Bad luck only costs the initiator that chose the tags.
         (itt.wrapping_mul(0x9e37_79b1) >> 7) as usize & (self.index.len() - 1)
-    }
-
-    fn tag_at(&self, position: usize) -> Option<u32> {
-        let slot = self.index[position].checked_sub(1)?;
-        self.slots[slot as usize].task.as_ref().map(|task| task.itt)
     }
 
     /// None when all slots are taken; the tag must not be in the table.
@@ -234,15 +232,15 @@ impl TaskTable {
     }
 
     pub(crate) fn find(&self, itt: u32) -> Option<TaskHandle> {
-        let mut at = self.home(itt);
-        while let Some(tag) = self.tag_at(at) {
-            if tag == itt {
-                let slot = self.index[at] - 1;
-                return Some(TaskHandle { index: slot, generation: self.slots[slot as usize].generation });
+        let mut at = self.index[self.home(itt)];
+        loop {
+            let index = at.checked_sub(1)?;
+            let slot = &self.slots[index as usize];
+            if slot.task.as_ref().is_some_and(|task| task.itt == itt) {
+                return Some(TaskHandle { index, generation: slot.generation });
             }
-            at = (at + 1) & (self.index.len() - 1);
+            at = slot.next;
         }
-        None
     }
 
     pub(crate) fn get(&self, handle: TaskHandle) -> Option<&Task> {
@@ -255,38 +253,37 @@ impl TaskTable {
 
     /// The bytes for the sense data of a task, also of one that has just ended.
     pub(crate) fn sense(&self, handle: TaskHandle) -> &[u8] {
-        self.slots.get(handle.index as usize).map_or(&[], |slot| &slot.sense)
+        self.senses.get(handle.index as usize).map_or(&[], |sense| sense)
     }
 
     /// Keeps the sense data of a task, as far as there is room; returns how many bytes.
     pub(crate) fn keep_sense(&mut self, handle: TaskHandle, sense: &[u8]) -> u8 {
-        let Some(slot) = self.slots.get_mut(handle.index as usize) else { return 0 };
+        let Some(kept) = self.senses.get_mut(handle.index as usize) else { return 0 };
         let length = sense.len().min(MAX_SENSE_LENGTH);
-        slot.sense[..length].copy_from_slice(&sense[..length]);
+        kept[..length].copy_from_slice(&sense[..length]);
         length as u8
     }
 
     pub(crate) fn remove(&mut self, handle: TaskHandle) -> Option<Ended> {
-        let &Task { itt, cmd_sn, immediate, .. } = self.get(handle)?;
-        let mask = self.index.len() - 1;
-        let mut hole = self.home(itt);
-        while self.index[hole] != handle.index + 1 {
-            hole = (hole + 1) & mask;
-        }
-        // Backward shift: an entry moves into the hole unless it sits between its home and there.
-        let mut next = (hole + 1) & mask;
-        while let Some(tag) = self.tag_at(next) {
-            let home = self.home(tag);
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                self.index[hole] = self.index[next];
-                hole = next;
-            }
-            next = (next + 1) & mask;
-        }
-        self.index[hole] = 0;
-        let slot = &mut self.slots[handle.index as usize];
+        let slot = self.slots.get_mut(handle.index as usize).filter(|s| s.generation == handle.generation)?;
+        let &Task { itt, cmd_sn, immediate, .. } = slot.task.as_ref()?;
         slot.generation = slot.generation.wrapping_add(1);
         slot.task = None;
+        let (known, next) = (handle.index + 1, slot.next);
+        let home = self.home(itt);
+        let mut at = self.index[home];
+        if at == known {
+            self.index[home] = next;
+        } else {
+            // It is in the chain of its home, behind another one.
+            while let Some(before) = self.slots.get_mut(at.wrapping_sub(1) as usize) {
+                if before.next == known {
+                    before.next = next;
+                    break;
+                }
+                at = before.next;
+            }
+        }
         self.free.push(handle.index);
         Some(Ended { itt, cmd_sn, immediate })
     }
@@ -346,7 +343,7 @@ mod tests {
             let mut table = TaskTable::new(8);
             let mut model: Vec<(u32, TaskHandle)> = Vec::new();
             for (add, tag) in steps {
-                // Tags that collide: multiples of a large power of two.
+                // Tags that share homes: multiples of a large power of two.
                 let itt = tag << 27 | tag;
                 let known = model.iter().position(|(t, _)| *t == itt);
                 if add && known.is_none() {

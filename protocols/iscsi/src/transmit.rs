@@ -1,6 +1,7 @@
 //! The seam through which PDUs leave.
 
 use crate::event::TaskHandle;
+use crate::pdu::BasicHeaderSegment;
 
 /// Where [`crate::connection::Connection::poll_transmit`] puts PDUs: bytes (headers, digests, padding, small data) are
 /// copied by the sink, payload is only named. The order of calls is the order on the wire.
@@ -12,6 +13,10 @@ pub trait TransmitSink {
     fn payload_fits(&self, task: TaskHandle, user: u64, offset: u32, length: u32) -> bool;
     /// Takes bytes; at most `room()` of them.
     fn bytes(&mut self, bytes: &[u8]);
+    /// The same for a basic header segment, which is what comes most often.
+    fn header(&mut self, header: &BasicHeaderSegment) {
+        self.bytes(&header.0);
+    }
     /// Takes a range of a task's buffer, to be sent after all bytes so far. It must stay unchanged until sent.
     fn payload(&mut self, task: TaskHandle, user: u64, offset: u32, length: u32);
     /// CRC32C of a range of a task's buffer, continuing `crc` (as `crc32c::crc32c_append` does). Only called when the

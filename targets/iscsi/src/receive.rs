@@ -233,6 +233,7 @@ fn next_rare_event<B: Backend>(
     shared: &mut Shared,
     env: &mut Env<'_, B>,
 ) -> Option<RecvEvent> {
+    let mut command = CommandEvent::default();
     loop {
         if !connection.is_open() || connection.output.close_after.is_some() {
             connection.input.want = Want::Nothing;
@@ -247,12 +248,15 @@ fn next_rare_event<B: Backend>(
         }
         let unread = connection.input.unread();
         let bytes = if unread.len > 0 { env.pool.bytes(unread) } else { &[] };
-        let (used, step) = protocol.poll_input(state, env.now.0, bytes);
+        let (used, step) = protocol.poll_input_into(state, env.now.0, bytes, &mut command);
         connection.input.consume(used as u32);
+        let Some(step) = step else {
+            take_command(connection, session, shared, &command, env);
+            continue;
+        };
         connection.input.want = match step {
             Step::Event(event) => {
                 match event {
-                    RecvEvent::Command(command) => take_command(connection, session, shared, &command, env),
                     RecvEvent::Payload { task, offset, length, .. } => {
                         if !take_payload(connection, session, task, offset, length, env) {
                             return None;

@@ -6,6 +6,7 @@ use scst_core::shard::Shard;
 use scst_mem::BufferPool;
 use scst_protocol_iscsi::error::CloseReason;
 use scst_protocol_iscsi::event::TaskHandle;
+use scst_protocol_iscsi::pdu::{BHS_LENGTH, BasicHeaderSegment};
 use scst_protocol_iscsi::transmit::TransmitSink;
 use scst_reactor::backend::{Backend, MAX_SEGMENTS};
 
@@ -30,6 +31,22 @@ struct Sink<'a> {
     commands: &'a mut Vec<CmdId>,
 }
 
+impl Sink<'_> {
+    /// Room for so many bytes after all that is to be sent so far.
+    #[inline(always)]
+    fn place(&mut self, length: u32) -> Extent {
+        let to = self.header.slice(self.used, length);
+        self.used += to.len;
+        match self.segments.last_mut() {
+            Some(last) if last.arena == to.arena && last.offset + u64::from(last.len) == to.offset => {
+                last.len += to.len;
+            }
+            _ => self.segments.push(to),
+        }
+        to
+    }
+}
+
 impl TransmitSink for Sink<'_> {
     fn room(&self) -> usize {
         // The last segment may be a header that grows; a new one needs a segment of its own.
@@ -45,15 +62,18 @@ impl TransmitSink for Sink<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        let to = self.header.slice(self.used, bytes.len() as u32);
+        let to = self.place(bytes.len() as u32);
         debug_assert_eq!(to.len as usize, bytes.len(), "the protocol looks at `room` first");
         self.pool.bytes_mut(to).copy_from_slice(&bytes[..to.len as usize]);
-        self.used += to.len;
-        match self.segments.last_mut() {
-            Some(last) if last.arena == to.arena && last.offset + u64::from(last.len) == to.offset => {
-                last.len += to.len;
-            }
-            _ => self.segments.push(to),
+    }
+
+    // Of known length, so no call of memcpy.
+    #[inline(always)]
+    fn header(&mut self, header: &BasicHeaderSegment) {
+        let to = self.place(BHS_LENGTH as u32);
+        match self.pool.bytes_mut(to).as_mut_array() {
+            Some(place) => *place = header.0,
+            None => debug_assert!(false, "the protocol looks at `room` first"),
         }
     }
 

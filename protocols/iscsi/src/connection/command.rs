@@ -5,13 +5,13 @@ use scst_scsi::{Cdb, ScsiStatus, TaskAttribute};
 
 use crate::event::{CommandEvent, TaskHandle};
 use crate::login::SessionType;
-use crate::pdu::{Ahs, AhsIter, BasicHeaderSegment, RESERVED_TAG, RejectReason, ScsiCommand, TaskAttributeCode};
+use crate::pdu::{Ahs, AhsIter, RESERVED_TAG, RejectReason, ScsiCommand, TaskAttributeCode};
 use crate::session::{Held, Order, Session, SessionParameters};
 use crate::task::{DataFault, DataOutState, MAX_SENSE_LENGTH, Task};
 
 use super::data_out::DataPdu;
-use super::receive::Segment;
-use super::{Connection, TaskResponse};
+use super::receive::{NewTask, Segment};
+use super::{Connection, State, TaskResponse};
 
 /// CDB and bidirectional read length, put together from header and additional header segments.
 struct Extended {
@@ -20,30 +20,62 @@ struct Extended {
 }
 
 impl Connection {
-    pub(super) fn start_command(
-        &mut self,
-        session: &mut Session,
-        now: u64,
-        header: &BasicHeaderSegment,
-        ahs: &[u8],
-    ) -> (Segment, Option<CommandEvent>) {
-        let pdu = ScsiCommand::parse(header);
+    /// `self.header` is a command's: makes it a task, unless something is wrong with it, and sees to its data segment.
+    pub(super) fn start_command(&mut self, session: &mut Session, now: u64, ahs: &[u8]) -> Option<NewTask> {
+        let pdu = ScsiCommand::parse(&self.header);
         if !pdu.immediate && session.order(pdu.cmd_sn) == Order::Ignore {
-            return (Segment::Discard, None);
+            self.expect_segment(Segment::Discard);
+            return None;
         }
-        let extended = match self.admit(session, &pdu, ahs) {
-            Ok(extended) => extended,
+        match self.admit(session, &pdu, ahs) {
+            Ok(bidirectional) => self.accept(session, now, &pdu, bidirectional),
             Err(reason) => {
-                self.reject(reason, header);
-                self.skip_number(session, now, header);
-                return (Segment::Discard, None);
+                self.refuse(session, now, reason);
+                None
             }
-        };
-        self.accept(session, now, &pdu, &extended)
+        }
     }
 
-    /// Whether the command can become a task.
-    fn admit(&self, session: &mut Session, pdu: &ScsiCommand, ahs: &[u8]) -> Result<Extended, RejectReason> {
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, session: &mut Session, now: u64, reason: RejectReason) {
+        let header = self.header;
+        self.reject(reason, &header);
+        self.skip_number(session, now, &header);
+        if self.state != State::Closed {
+            self.expect_segment(Segment::Discard);
+        }
+    }
+
+    /// What the driver hears of a task that was just made of `self.header` and these additional header segments (and what
+    /// comes behind them).
+    #[inline(always)]
+    pub(super) fn describe(&self, new: NewTask, behind: &[u8], event: &mut CommandEvent) {
+        let pdu = ScsiCommand::parse(&self.header);
+        let ahs = behind.get(..usize::from(pdu.ahs_length)).unwrap_or_default();
+        // That they are right has been seen before there was a task.
+        let Extended { cdb, read_length } =
+            extend(&pdu, ahs).unwrap_or(Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
+        let (write_length, read_length) = lengths(&pdu, read_length);
+        *event = CommandEvent {
+            task: new.task,
+            itt: pdu.itt,
+            cmd_sn: pdu.cmd_sn,
+            lun: pdu.lun,
+            cdb,
+            attribute: attribute(pdu.attribute),
+            read: pdu.read,
+            write: pdu.write,
+            write_length,
+            read_length,
+            immediate_length: pdu.data_length,
+            immediate: pdu.immediate,
+            held: new.held,
+        };
+    }
+
+    /// Whether the command can become a task. Returns the bidirectional read length.
+    fn admit(&self, session: &mut Session, pdu: &ScsiCommand, ahs: &[u8]) -> Result<u32, RejectReason> {
         if session.identity().session_type == SessionType::Discovery {
             return Err(RejectReason::PROTOCOL_ERROR);
         }
@@ -57,23 +89,12 @@ impl Connection {
         if pdu.immediate && !session.take_immediate() {
             return Err(RejectReason::TOO_MANY_IMMEDIATE_COMMANDS);
         }
-        Ok(extended)
+        Ok(extended.read_length)
     }
 
-    fn accept(
-        &mut self,
-        session: &mut Session,
-        now: u64,
-        pdu: &ScsiCommand,
-        extended: &Extended,
-    ) -> (Segment, Option<CommandEvent>) {
+    fn accept(&mut self, session: &mut Session, now: u64, pdu: &ScsiCommand, bidirectional: u32) -> Option<NewTask> {
         let parameters = session.parameters();
-        let write_length = if pdu.write { pdu.expected_length } else { 0 };
-        let read_length = match (pdu.read, pdu.write) {
-            (true, true) => extended.read_length,
-            (true, false) => pdu.expected_length,
-            _ => 0,
-        };
+        let (write_length, read_length) = lengths(pdu, bidirectional);
         let unsolicited_limit = parameters.first_burst_length.min(write_length);
         let fault = fault(pdu, parameters, unsolicited_limit);
         let unsolicited_open = fault.is_none() && (!pdu.last || pdu.data_length > 0);
@@ -96,7 +117,10 @@ impl Connection {
             ..Task::default()
         });
         // The window and the limit of immediate tasks together are the number of slots.
-        let Some(task) = task else { return (Segment::Discard, None) };
+        let Some(task) = task else {
+            self.expect_segment(Segment::Discard);
+            return None;
+        };
         let held = !pdu.immediate && session.order(pdu.cmd_sn) == Order::Early;
         if held {
             session.hold(pdu.cmd_sn, Held::Task(task));
@@ -110,36 +134,29 @@ impl Connection {
             if unsolicited_open {
                 self.timers.owed(now);
             }
-            Some(CommandEvent {
-                task,
-                itt: pdu.itt,
-                cmd_sn: pdu.cmd_sn,
-                lun: pdu.lun,
-                cdb: extended.cdb,
-                attribute: attribute(pdu.attribute),
-                read: pdu.read,
-                write: pdu.write,
-                write_length,
-                read_length,
-                immediate_length: pdu.data_length,
-                immediate: pdu.immediate,
-                held,
-            })
+            Some(NewTask { task, held })
         };
-        if !held && !pdu.immediate {
+        if !held && !pdu.immediate && session.has_held() {
             self.serve_held(session, now);
         }
-        if pdu.data_length == 0 {
-            // There is no segment whose end would have to be seen.
-            return (Segment::Discard, command);
-        }
         // Immediate data are the first part of the unsolicited sequence, and without F bit not the last.
-        let data =
-            DataPdu { task, offset: 0, length: pdu.data_length, solicited: false, last: pdu.last, immediate: true };
-        (Segment::Task(data), command)
+        if self.state != State::Closed {
+            let (length, last) = (pdu.data_length, pdu.last);
+            self.expect_segment(Segment::Task(DataPdu {
+                task,
+                offset: 0,
+                length,
+                solicited: false,
+                last,
+                immediate: true,
+            }));
+        }
+        command
     }
 
     /// Answers a command on the spot; the mid-level never hears of it.
+    #[cold]
+    #[inline(never)]
     fn refuse_data(&mut self, session: &mut Session, task: TaskHandle, fault: DataFault) {
         let mut bytes = [0; MAX_SENSE_LENGTH];
         let length = fault.sense().emit(SenseFormat::Fixed, &mut bytes);
@@ -151,6 +168,16 @@ impl Connection {
             read_wanted: 0,
         };
         self.queue_response(session, task, response);
+    }
+}
+
+/// Bytes of data-out and data-in that the initiator expects.
+fn lengths(pdu: &ScsiCommand, bidirectional: u32) -> (u32, u32) {
+    match (pdu.read, pdu.write) {
+        (true, true) => (pdu.expected_length, bidirectional),
+        (true, false) => (0, pdu.expected_length),
+        (false, true) => (pdu.expected_length, 0),
+        (false, false) => (0, 0),
     }
 }
 
@@ -177,16 +204,26 @@ fn attribute(code: TaskAttributeCode) -> TaskAttribute {
     }
 }
 
+#[inline(always)]
 fn extend(pdu: &ScsiCommand, ahs: &[u8]) -> Option<Extended> {
-    let mut extended = Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 };
+    if ahs.is_empty() {
+        return Some(Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
+    }
+    extend_by(pdu.cdb, ahs)
+}
+
+#[cold]
+#[inline(never)]
+fn extend_by(first: [u8; 16], ahs: &[u8]) -> Option<Extended> {
+    let mut extended = Extended { cdb: Cdb::new(&first), read_length: 0 };
     for segment in AhsIter::new(ahs) {
         match segment.ok()? {
             Ahs::ExtendedCdb(tail) => {
                 let mut cdb = [0; scst_scsi::cdb::MAX_CDB_LENGTH];
-                let tail = &tail[..tail.len().min(cdb.len() - pdu.cdb.len())];
-                cdb[..pdu.cdb.len()].copy_from_slice(&pdu.cdb);
-                cdb[pdu.cdb.len()..][..tail.len()].copy_from_slice(tail);
-                extended.cdb = Cdb::new(&cdb[..pdu.cdb.len() + tail.len()]);
+                let tail = &tail[..tail.len().min(cdb.len() - first.len())];
+                cdb[..first.len()].copy_from_slice(&first);
+                cdb[first.len()..][..tail.len()].copy_from_slice(tail);
+                extended.cdb = Cdb::new(&cdb[..first.len() + tail.len()]);
             }
             Ahs::BidirectionalReadLength(length) => extended.read_length = length,
             Ahs::Unknown(_) => return None,

@@ -216,6 +216,8 @@ impl Connection {
     }
 
     /// The connection is over; what was reported before is still delivered.
+    #[cold]
+    #[inline(never)]
     fn close(&mut self, reason: crate::error::CloseReason) {
         if self.state != State::Closed {
             self.state = State::Closed;

@@ -34,39 +34,83 @@ pub(super) struct Incoming {
     pub(super) announced: bool,
 }
 
+/// A command that has become a task; its event is made of this and its header where it is handed over, once.
+#[derive(Clone, Copy)]
+pub(super) struct NewTask {
+    pub(super) task: TaskHandle,
+    /// See [`CommandEvent::held`].
+    pub(super) held: bool,
+}
+
 enum Step {
     Used(usize),
-    /// So many bytes, and they are a command.
-    Command(usize, CommandEvent),
     Wait(Input),
+}
+
+/// What the bytes of a header are.
+enum Header {
+    /// So many, and there is nothing to tell of them.
+    Used(usize),
+    /// So many, and they are a command.
+    Command(usize, NewTask),
+    /// Too few, by so many.
+    Incomplete(usize),
+    /// Nothing yet: too many answers wait to be sent.
+    NoRoom,
 }
 
 impl Connection {
     /// Looks at received bytes: returns how many of them are used up, and what they mean or what is needed. Never
     /// consumes payload of a command. Not to be called while a receive straight into a task's buffer is in flight.
     pub fn poll_input(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> (usize, Input) {
+        let mut command = CommandEvent::default();
+        let (used, input) = self.poll_input_into(session, now, bytes, &mut command);
+        (used, input.unwrap_or(Input::Event(RecvEvent::Command(command))))
+    }
+
+    /// The same, with a place for a command (None: there is one): to hand it on by value, from call to call, costs as
+    /// much as to understand it.
+    pub fn poll_input_into(
+        &mut self,
+        session: &mut Session,
+        now: u64,
+        bytes: &[u8],
+        command: &mut CommandEvent,
+    ) -> (usize, Option<Input>) {
         let mut used = 0;
         if self.timers.progress {
             self.timers.received(now);
         }
         loop {
-            if let Some(event) = self.next_event(session) {
-                return (used, Input::Event(event));
+            if !self.events.is_empty()
+                && let Some(event) = self.next_event(session)
+            {
+                return (used, Some(Input::Event(event)));
             }
             if self.state != State::Open {
-                return (used, Input::Closed);
+                return (used, Some(Input::Closed));
             }
-            match self.step(session, now, &bytes[used..]) {
+            let bytes = &bytes[used..];
+            let step = match self.incoming {
+                None => match self.header(session, now, bytes) {
+                    // At once: no event is before it.
+                    Header::Command(n, new) => {
+                        self.timers.received(now);
+                        self.describe(new, &bytes[BHS_LENGTH..], command);
+                        return (used + n, None);
+                    }
+                    Header::Used(n) => Step::Used(n),
+                    Header::Incomplete(missing) => return (used, Some(Input::NeedBytes(missing))),
+                    Header::NoRoom => return (used, Some(Input::WaitForTransmit)),
+                },
+                Some(incoming) => self.rest_of_pdu(session, now, incoming, bytes),
+            };
+            match step {
                 Step::Used(n) => {
                     used += n;
                     self.timers.received(now);
                 }
-                // At once: no event is before it.
-                Step::Command(n, command) => {
-                    self.timers.received(now);
-                    return (used + n, Input::Event(RecvEvent::Command(command)));
-                }
-                Step::Wait(input) => return (used, input),
+                Step::Wait(input) => return (used, Some(input)),
             }
         }
     }
@@ -121,6 +165,7 @@ impl Connection {
     }
 
     /// The next event that still makes sense.
+    #[inline(never)]
     fn next_event(&mut self, session: &Session) -> Option<RecvEvent> {
         loop {
             let event = self.events.pop_front()?;
@@ -138,8 +183,8 @@ impl Connection {
         }
     }
 
-    fn step(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Step {
-        let Some(incoming) = self.incoming else { return self.header(session, now, bytes) };
+    #[inline(never)]
+    fn rest_of_pdu(&mut self, session: &mut Session, now: u64, incoming: Incoming, bytes: &[u8]) -> Step {
         if incoming.left > 0 {
             return self.segment(session, incoming, bytes);
         }
@@ -153,61 +198,54 @@ impl Connection {
         Step::Used(trailer)
     }
 
-    fn header(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Step {
+    #[inline(always)]
+    fn header(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> Header {
         if self.small_pdus >= MAX_SMALL_PDUS || self.small_bytes >= MAX_SMALL_BYTES {
-            return Step::Wait(Input::WaitForTransmit);
+            return Header::NoRoom;
         }
         let Some(header) = BasicHeaderSegment::from_slice(bytes) else {
-            return Step::Wait(Input::NeedBytes(BHS_LENGTH - bytes.len()));
+            return Header::Incomplete(BHS_LENGTH - bytes.len());
         };
         let covered = BHS_LENGTH + header.ahs_length();
         let total = covered + if self.parameters.header_digest { DIGEST_LENGTH } else { 0 };
         if bytes.len() < total {
-            return Step::Wait(Input::NeedBytes(total - bytes.len()));
+            return Header::Incomplete(total - bytes.len());
         }
         // RFC 7143 7.8: without a right header the length is not known either.
         if self.parameters.header_digest && bytes[covered..total] != digest_bytes(crc32c(0, &bytes[..covered])) {
             self.close(CloseReason::Garbage(Garbage::HeaderDigest));
-            return Step::Used(total);
+            return Header::Used(total);
         }
         let length = header.data_length();
         if length > self.parameters.max_recv_data_segment_length {
             self.close(CloseReason::Garbage(Garbage::DataSegmentTooLong));
-            return Step::Used(total);
+            return Header::Used(total);
         }
-        let (segment, command) = self.start_pdu(session, now, &header, &bytes[BHS_LENGTH..covered]);
-        let step = command.map_or(Step::Used(total), |command| Step::Command(total, command));
-        if self.state == State::Closed {
-            return step;
-        }
-        let digest = if self.parameters.data_digest { DIGEST_LENGTH as u32 } else { 0 };
-        let trailer = (padding(length) + digest) as u8;
-        let incoming = Incoming { segment, left: length, trailer, crc: 0, announced: false };
         self.header = header;
-        if length > 0 {
-            self.incoming = Some(incoming);
-        } else {
-            self.end_of_pdu(session, now, &incoming, true);
-        }
-        step
-    }
-
-    /// Looks at a header and says where its data segment goes, and whether it is a command to be told of.
-    fn start_pdu(
-        &mut self,
-        session: &mut Session,
-        now: u64,
-        header: &BasicHeaderSegment,
-        ahs: &[u8],
-    ) -> (Segment, Option<CommandEvent>) {
         if header.opcode() == opcode::SCSI_COMMAND {
-            return self.start_command(session, now, header, ahs);
+            let command = self.start_command(session, now, &bytes[BHS_LENGTH..covered]);
+            return command.map_or(Header::Used(total), |command| Header::Command(total, command));
         }
-        (self.start_other(session, header), None)
+        self.start_other(session, now);
+        Header::Used(total)
     }
 
-    fn start_other(&mut self, session: &mut Session, header: &BasicHeaderSegment) -> Segment {
-        match header.opcode() {
+    /// The data segment comes next, if there is one. Returns whether there is.
+    #[inline(always)]
+    pub(super) fn expect_segment(&mut self, segment: Segment) -> bool {
+        let length = self.header.data_length();
+        if length > 0 {
+            let digest = if self.parameters.data_digest { DIGEST_LENGTH as u32 } else { 0 };
+            let trailer = (padding(length) + digest) as u8;
+            self.incoming = Some(Incoming { segment, left: length, trailer, crc: 0, announced: false });
+        }
+        length > 0
+    }
+
+    #[inline(never)]
+    fn start_other(&mut self, session: &mut Session, now: u64) {
+        let header = &{ self.header };
+        let segment = match header.opcode() {
             opcode::DATA_OUT => self.start_data_out(session, header),
             opcode::NOP_OUT | opcode::TEXT_REQUEST | opcode::TASK_MANAGEMENT_REQUEST | opcode::LOGOUT_REQUEST => {
                 Segment::Gather
@@ -224,6 +262,10 @@ impl Connection {
                 self.reject(RejectReason::COMMAND_NOT_SUPPORTED, header);
                 Segment::Discard
             }
+        };
+        if self.state != State::Closed && !self.expect_segment(segment) {
+            let incoming = Incoming { segment, left: 0, trailer: 0, crc: 0, announced: false };
+            self.end_of_pdu(session, now, &incoming, true);
         }
     }
 

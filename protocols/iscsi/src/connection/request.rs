@@ -61,6 +61,8 @@ impl Connection {
     }
 
     /// A request was refused: its number counts as received all the same.
+    #[cold]
+    #[inline(never)]
     pub(super) fn skip_number(&mut self, session: &mut Session, now: u64, header: &BasicHeaderSegment) {
         if !header.immediate() && session.skip(header.cmd_sn()) {
             self.serve_held(session, now);

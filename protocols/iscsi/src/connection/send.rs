@@ -106,7 +106,7 @@ impl Connection {
     /// Header and header digest.
     fn send_header<S: TransmitSink + ?Sized>(&self, header: &BasicHeaderSegment, sink: &mut S) {
         if !self.parameters.header_digest {
-            return sink.bytes(&header.0);
+            return sink.header(header);
         }
         let mut bytes = [0; BHS_LENGTH + DIGEST_LENGTH];
         bytes[..BHS_LENGTH].copy_from_slice(&header.0);
