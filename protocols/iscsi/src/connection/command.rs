@@ -55,7 +55,7 @@ impl Connection {
         let ahs = behind.get(..usize::from(pdu.ahs_length)).unwrap_or_default();
         // That they are right has been seen before there was a task.
         let Extended { cdb, read_length } =
-            extend(&pdu, ahs).unwrap_or(Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
+            extend(&pdu, ahs).unwrap_or_else(|| Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
         let (write_length, read_length) = lengths(&pdu, read_length);
         *event = CommandEvent {
             task: new.task,
