@@ -196,6 +196,7 @@ impl DiskShard {
     }
 
     /// Starts a READ or WRITE of one operation.
+    #[inline(always)]
     fn simple(&self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
         let Simple { bytes, write, durable } = Simple::of(&self.shared, cmd);
         if bytes.len == 0 {

@@ -58,39 +58,23 @@ impl FileEntry {
     }
 
     /// Does a READ or WRITE at once if the page cache allows it without waiting; `iov` is scratch. May be short.
+    // In line, as is `retry`: after a system call a processor that guards against speculation does not know the way back,
+    // and every return is mispredicted.
+    #[inline(always)]
     pub(crate) fn try_now(&mut self, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
         let Cached { flags, reads, writes } = self.cached.as_mut()?;
-        let (flags, attempts) = match op {
-            IoOp::Read { .. } => (*flags, reads),
-            IoOp::Write { dsync: false, .. } => (*flags, writes),
+        let (write, attempts, flags) = match op {
+            IoOp::Read { .. } => (false, reads, *flags),
+            IoOp::Write { dsync: false, .. } => (true, writes, *flags),
             _ => return None,
         };
         if !attempts.worthwhile() {
             return None;
         }
         let fd = self.file.as_raw_fd();
-        let work = Work::of(op, arenas, iov)?;
-        // One range without flags has calls of its own, which are cheaper: by themselves, and, as system calls, because the C
-        // library makes a thread cancellable around its own. The offset is one register.
-        let one = iov.single().filter(|_| flags == 0 && cfg!(target_pointer_width = "64"));
-        let result = match (work, one) {
-            (Work::Read { offset }, Some((base, len))) => {
-                // SAFETY: the range is the caller's for the time of the call.
-                retry(|| unsafe { libc::syscall(libc::SYS_pread64, fd, base, len as usize, offset) as isize })
-            }
-            (Work::Write { offset, .. }, Some((base, len))) => {
-                // SAFETY: as above.
-                retry(|| unsafe { libc::syscall(libc::SYS_pwrite64, fd, base, len as usize, offset) as isize })
-            }
-            (Work::Read { offset }, _) => {
-                // SAFETY: as above.
-                retry(|| unsafe { libc::preadv2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
-            }
-            (Work::Write { offset, .. }, _) => {
-                // SAFETY: as above.
-                retry(|| unsafe { libc::pwritev2(fd, iov.as_ptr(), count(iov), offset as _, flags) })
-            }
-            _ => return None,
+        let result = match one_range(op, arenas) {
+            Some((base, len, offset)) if flags == 0 => plainly(write, fd, base, len, offset),
+            _ => by_ranges(Work::of(op, arenas, iov)?, fd, iov, flags)?,
         };
         attempts.note(result);
         (result > 0).then_some(result)
@@ -252,7 +236,42 @@ fn count(iov: &IoVecs) -> libc::c_int {
     iov.len() as libc::c_int
 }
 
-#[inline]
+/// Address, length and offset of a transfer of one range, where an offset is one register.
+#[inline(always)]
+fn one_range(op: &IoOp<'_>, arenas: &Arenas) -> Option<(*mut u8, usize, u64)> {
+    let (&IoOp::Read { offset, sg, sg_offset, len, .. } | &IoOp::Write { offset, sg, sg_offset, len, .. }) = op else {
+        return None;
+    };
+    let &[extent] = sg.extents() else { return None };
+    let base = arenas.resolve(extent.slice(sg_offset, len))?;
+    cfg!(target_pointer_width = "64").then_some((base.as_ptr(), extent.slice(sg_offset, len).len as usize, offset))
+}
+
+/// One range without flags has calls of its own, which are cheaper: by themselves, and, as system calls, because the C
+/// library makes a thread cancellable around its own.
+#[inline(always)]
+fn plainly(write: bool, fd: RawFd, base: *mut u8, len: usize, offset: u64) -> i32 {
+    let call = if write { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
+    // SAFETY: the range is the caller's for the time of the call.
+    retry(|| unsafe { libc::syscall(call, fd, base, len, offset) as isize })
+}
+
+#[inline(never)]
+fn by_ranges(work: Work, fd: RawFd, iov: &IoVecs, flags: libc::c_int) -> Option<i32> {
+    match work {
+        Work::Read { offset } => {
+            // SAFETY: the ranges are the caller's for the time of the call.
+            Some(retry(|| unsafe { libc::preadv2(fd, iov.as_ptr(), count(iov), offset as _, flags) }))
+        }
+        Work::Write { offset, .. } => {
+            // SAFETY: as above.
+            Some(retry(|| unsafe { libc::pwritev2(fd, iov.as_ptr(), count(iov), offset as _, flags) }))
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
 fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {
         let result = call();
