@@ -319,7 +319,7 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
                     self.driver.completion(now, socket, &mut self.backend, &mut self.pool, &mut self.shard);
                     // One connection's commands from arrival to answer, then the next one's: many connections' commands
                     // and buffers together are more than the near caches hold.
-                    if self.shard.has_work() {
+                    if self.shard.wants_buffers() {
                         self.work(now);
                     }
                 }

@@ -126,7 +126,7 @@ impl Engine {
             if let Some(command) = self.commands.get_mut(index, generation) {
                 command.reserved = bytes;
             }
-            fx.push_back(Effect::Allocate { cmd: id, bytes });
+            fx.allocate(id, bytes);
         } else {
             self.arrive_specially(id, bytes, new.data, fx);
         }
@@ -149,7 +149,7 @@ impl Engine {
             command.marks |= CommandMarks::BORROWED;
             self.enter_task_set(id, fx);
         } else if self.take_share(id, bytes) {
-            fx.push_back(Effect::Allocate { cmd: id, bytes });
+            fx.allocate(id, bytes);
         } else {
             self.respond_status(id, ScsiStatus::TASK_SET_FULL, fx);
         }

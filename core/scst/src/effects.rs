@@ -2,6 +2,7 @@
 
 use crate::buffer::SgList;
 use crate::event::Effect;
+use crate::ids::CmdId;
 
 /// Effects of one or more events, in order, and buffers to be given back.
 ///
@@ -17,6 +18,8 @@ pub struct Effects {
     released: usize,
     /// See `keep_order`.
     in_order: bool,
+    /// Some of them want buffers.
+    wants_buffers: bool,
 }
 
 impl Effects {
@@ -29,6 +32,7 @@ impl Effects {
             buffers: Vec::with_capacity(capacity),
             released: 0,
             in_order: false,
+            wants_buffers: false,
         }
     }
 
@@ -43,7 +47,7 @@ impl Effects {
     pub fn pop_front(&mut self) -> Option<Effect> {
         if self.next == self.end {
             (self.next, self.end) = (0, 0);
-            self.in_order = false;
+            (self.in_order, self.wants_buffers) = (false, false);
             return None;
         }
         let effect = self.queue.get_mut(self.next)?;
@@ -65,6 +69,19 @@ impl Effects {
             None => self.grow(effect),
         }
         self.end += 1;
+    }
+
+    /// A command wants a buffer.
+    #[inline(always)]
+    pub(crate) fn allocate(&mut self, cmd: CmdId, bytes: u32) {
+        self.wants_buffers = true;
+        self.push_back(Effect::Allocate { cmd, bytes });
+    }
+
+    /// Whether any does.
+    #[inline]
+    pub(crate) fn wants_buffers(&self) -> bool {
+        self.wants_buffers
     }
 
     /// Where the next effect will be.
@@ -115,7 +132,6 @@ impl Effects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::CmdId;
 
     fn respond(index: u32) -> Effect {
         Effect::Respond { cmd: CmdId { index, generation: 0 } }

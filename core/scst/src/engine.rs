@@ -13,7 +13,7 @@ use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
 use crate::event::{DataError, Effect, Event, Message};
-use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed};
+use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed, Port};
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
 use crate::latency::Latency;
 use crate::nexus::{Nexus, Session};
@@ -373,8 +373,6 @@ impl Engine {
     pub fn exec_command(&self, id: CmdId) -> Option<ExecCommand<'_>> {
         let command = self.command(id)?;
         let nexus = self.nexuses.at(command.nexus)?;
-        let (relative_port, target_name) =
-            self.target(nexus.target).map_or((0, ""), |t| (t.relative_port, t.name.as_str()));
         Some(ExecCommand {
             id,
             cdb: &command.cdb,
@@ -385,8 +383,7 @@ impl Engine {
             // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
             takes_mapped: nexus.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
             removal_prevented: self.device(nexus.device).is_some_and(|d| !d.preventing.is_empty()),
-            relative_port,
-            target_name,
+            port: Port::Target(self.target(nexus.target)),
         })
     }
 

@@ -1,10 +1,13 @@
 //! The device handler seam.
 
+use std::sync::Arc;
+
 use scst_scsi::opcode::SupportedTmfs;
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
 use crate::buffer::{BufferSource, Extent, SgList};
+use crate::config::TargetConfig;
 use crate::ids::{CmdId, NexusId};
 use crate::io::{IoCompletion, IoQueue};
 
@@ -55,10 +58,35 @@ pub struct ExecCommand<'a> {
     pub takes_mapped: bool,
     /// Some nexus of the logical unit prevents medium removal.
     pub removal_prevented: bool,
-    /// Relative target port identifier of the port it came through.
-    pub relative_port: u16,
-    /// Name of the target it came through, for the SCSI name string of VPD 83h.
-    pub target_name: &'a str,
+    /// The target port that it came through.
+    pub port: Port<'a>,
+}
+
+/// A target port. Few commands ask about it, so it is not looked at for the others.
+#[derive(Clone, Copy, Debug)]
+pub enum Port<'a> {
+    /// That of a target; None: it has just gone.
+    Target(Option<&'a Arc<TargetConfig>>),
+    /// One with this name and identifier.
+    Named(&'a str, u16),
+}
+
+impl<'a> Port<'a> {
+    /// Relative target port identifier.
+    pub fn relative(self) -> u16 {
+        match self {
+            Self::Target(target) => target.map_or(0, |t| t.relative_port),
+            Self::Named(_, relative) => relative,
+        }
+    }
+
+    /// Name of the target, for the SCSI name string of VPD 83h.
+    pub fn target_name(self) -> &'a str {
+        match self {
+            Self::Target(target) => target.map_or("", |t| t.name.as_str()),
+            Self::Named(name, _) => name,
+        }
+    }
 }
 
 /// What a handler may use while it works on a command.

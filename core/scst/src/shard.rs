@@ -249,6 +249,11 @@ impl Shard {
         !self.effects.is_empty()
     }
 
+    /// Whether commands wait for buffers: the fewer of them hold one at the same time, the nearer it stays in the caches.
+    pub fn wants_buffers(&self) -> bool {
+        self.effects.wants_buffers()
+    }
+
     /// A storage operation ended.
     pub fn io_completed(&mut self, cx: &mut RunContext<'_>, completion: IoCompletion) {
         let id = completion.token.cmd;

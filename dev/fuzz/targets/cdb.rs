@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use libfuzzer_sys::fuzz_target;
 use scst_core::Nanos;
 use scst_core::buffer::{BufferSource, Extent, Memory, SgList};
-use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed};
+use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed, Port};
 use scst_core::ids::{CmdId, NexusId, ReactorId, SessionId};
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
 use scst_handler_vdisk::{Vdisk, VdiskConfig};
@@ -105,8 +105,7 @@ impl Rig {
             read_only: read_only && self.faults & 1 != 0,
             takes_mapped: false,
             removal_prevented: false,
-            relative_port: 1,
-            target_name: "iqn.2026-01.local.scst:fuzz",
+            port: Port::Named("iqn.2026-01.local.scst:fuzz", 1),
         };
         let mut execution = {
             let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };

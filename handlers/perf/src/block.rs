@@ -134,7 +134,7 @@ impl BlockShard {
             state,
             pages: &locked(&self.shared.pages),
             log: &self.shared.common.log_data(),
-            port: PortIdentity { target_name: cmd.target_name, relative_port: cmd.relative_port },
+            port: PortIdentity { target_name: cmd.port.target_name(), relative_port: cmd.port.relative() },
             tmfs: TASK_MANAGEMENT,
         };
         answers.build(command, cmd.cdb, buf)

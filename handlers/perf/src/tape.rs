@@ -178,7 +178,7 @@ impl TapeShard {
                 return Ok(control::mode_selected(change.changed, shared.change_modes(change.modes)));
             }
             DiskCommand::Inquiry { page, allocation } => {
-                let port = PortIdentity { target_name: cmd.target_name, relative_port: cmd.relative_port };
+                let port = PortIdentity { target_name: cmd.port.target_name(), relative_port: cmd.port.relative() };
                 inquiry::answer(identity, &port, page, allocation, buf)?
             }
             DiskCommand::ModeSense(ref sense) => {

@@ -52,7 +52,7 @@ fn respond(
     let disk = &shared.disk;
     match *command {
         DiskCommand::Inquiry { page, allocation } => {
-            let port = PortIdentity { target_name: cmd.target_name, relative_port: cmd.relative_port };
+            let port = PortIdentity { target_name: cmd.port.target_name(), relative_port: cmd.port.relative() };
             inquiry::answer(disk, &port, page, allocation, buf)
         }
         DiskCommand::ReadCapacity10 => Ok(capacity::read_capacity_10(&state.geometry, buf)),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use scst_core::Nanos;
 use scst_core::buffer::Memory;
-use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome};
+use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Port};
 use scst_core::ids::{CmdId, NexusId, ReactorId, SessionId};
 use scst_handler_vdisk::{OpenShard, Vdisk, VdiskConfig};
 use scst_mem::{BufferPool, PoolConfig};
@@ -39,8 +39,7 @@ impl Rig {
             read_only: false,
             takes_mapped: false,
             removal_prevented: false,
-            relative_port: 1,
-            target_name: "iqn.2024-01.test:t",
+            port: Port::Named("iqn.2024-01.test:t", 1),
         };
         let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, now: Nanos(0) };
         let mut execution = self.shard.execute(exec, &mut cx);

@@ -58,7 +58,7 @@ impl FileEntry {
     }
 
     /// Does a READ or WRITE at once if the page cache allows it without waiting; `iov` is scratch. May be short.
-    // In line, as is `retry`: after a system call a processor that guards against speculation does not know the way back,
+    // In line: after a system call a processor that guards against speculation does not know the way back,
     // and every return is mispredicted.
     #[inline(always)]
     pub(crate) fn try_now(&mut self, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
@@ -71,10 +71,9 @@ impl FileEntry {
         if !attempts.worthwhile() {
             return None;
         }
-        let fd = self.file.as_raw_fd();
         let result = match one_range(op, arenas) {
-            Some((base, len, offset)) if flags == 0 => plainly(write, fd, base, len, offset),
-            _ => by_ranges(Work::of(op, arenas, iov)?, fd, iov, flags)?,
+            Some((base, len, offset)) if flags == 0 => plainly(write, &self.file, base, len, offset),
+            _ => by_ranges(Work::of(op, arenas, iov)?, self.file.as_raw_fd(), iov, flags)?,
         };
         attempts.note(result);
         (result > 0).then_some(result)
@@ -236,24 +235,35 @@ fn count(iov: &IoVecs) -> libc::c_int {
     iov.len() as libc::c_int
 }
 
-/// Address, length and offset of a transfer of one range, where an offset is one register.
+/// Address, length and offset of a transfer of one range.
 #[inline(always)]
 fn one_range(op: &IoOp<'_>, arenas: &Arenas) -> Option<(*mut u8, usize, u64)> {
     let (&IoOp::Read { offset, sg, sg_offset, len, .. } | &IoOp::Write { offset, sg, sg_offset, len, .. }) = op else {
         return None;
     };
     let &[extent] = sg.extents() else { return None };
-    let base = arenas.resolve(extent.slice(sg_offset, len))?;
-    cfg!(target_pointer_width = "64").then_some((base.as_ptr(), extent.slice(sg_offset, len).len as usize, offset))
+    let extent = extent.slice(sg_offset, len);
+    Some((arenas.resolve(extent)?.as_ptr(), extent.len as usize, offset))
 }
 
-/// One range without flags has calls of its own, which are cheaper: by themselves, and, as system calls, because the C
+/// One range without flags has calls of its own, which are cheaper: by themselves, and, made in line, because the C
 /// library makes a thread cancellable around its own.
 #[inline(always)]
-fn plainly(write: bool, fd: RawFd, base: *mut u8, len: usize, offset: u64) -> i32 {
-    let call = if write { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
-    // SAFETY: the range is the caller's for the time of the call.
-    retry(|| unsafe { libc::syscall(call, fd, base, len, offset) as isize })
+fn plainly(write: bool, file: &File, base: *mut u8, len: usize, offset: u64) -> i32 {
+    loop {
+        let result = if write {
+            // SAFETY: the range is the caller's for the time of the call, and initialised as all of an arena is.
+            rustix::io::pwrite(file, unsafe { std::slice::from_raw_parts(base, len) }, offset)
+        } else {
+            // SAFETY: as above, and nobody else looks at it until the READ is done.
+            rustix::io::pread(file, unsafe { std::slice::from_raw_parts_mut(base, len) }, offset)
+        };
+        match result {
+            Ok(done) => return i32::try_from(done).unwrap_or(i32::MAX),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return -errno.raw_os_error(),
+        }
+    }
 }
 
 #[inline(never)]
@@ -271,7 +281,7 @@ fn by_ranges(work: Work, fd: RawFd, iov: &IoVecs, flags: libc::c_int) -> Option<
     }
 }
 
-#[inline(always)]
+#[inline]
 fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {
         let result = call();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use scst_core::Nanos;
 use scst_core::buffer::{BufferSource, Extent, Memory, SgList};
-use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed};
+use scst_core::handler::{ExecCommand, ExecContext, Execution, HandlerShard, Outcome, Parsed, Port};
 use scst_core::ids::{CmdId, NexusId, ReactorId, SessionId};
 use scst_core::io::{FileId, IoCompletion, IoOp, IoQueue, IoToken, QueueFull};
 use scst_scsi::{Cdb, SenseData};
@@ -304,8 +304,7 @@ impl Rig {
             read_only: self.read_only,
             takes_mapped: self.takes_mapped,
             removal_prevented: self.removal_prevented,
-            relative_port: 1,
-            target_name: "iqn.2024-01.test:t",
+            port: Port::Named("iqn.2024-01.test:t", 1),
         };
         let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };
         f(&mut *self.shard, exec, &mut cx)
