@@ -121,6 +121,8 @@ pub struct Engine {
     pub(crate) commands: Slab<Command>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) nexuses: Slab<Nexus>,
+    /// How many there have been.
+    pub(crate) nexuses_made: u32,
     pub(crate) tmfs: Slab<Tmf>,
     pub(crate) devices: Vec<Option<Device>>,
     pub(crate) targets: Vec<Option<Arc<TargetConfig>>>,
@@ -149,6 +151,7 @@ impl Engine {
             commands: Slab::new(limits.commands, limits.commands.min(1024)),
             sessions: Slab::new(limits.sessions, 16),
             nexuses: Slab::new(limits.nexuses, 16),
+            nexuses_made: 0,
             tmfs: Slab::new(limits.task_management, 16),
             devices: Vec::new(),
             targets: Vec::new(),
@@ -378,7 +381,7 @@ impl Engine {
             cdb: &command.cdb,
             parsed: &command.parsed,
             sg: &command.sg,
-            nexus: NexusId { reactor: self.config.reactor, session: command.session, lun: nexus.lun },
+            nexus: nexus.id(self.config.reactor),
             read_only: nexus.read_only,
             // Who owns a barrier keeps others waiting, and must not itself wait for a socket.
             takes_mapped: nexus.takes_mapped && !command.marks.contains(CommandMarks::OWNS_BARRIER),
@@ -432,7 +435,7 @@ impl Engine {
     /// The cross-engine name of an I_T_L nexus.
     pub(crate) fn nexus_id(&self, slot: u32) -> Option<NexusId> {
         let nexus = self.nexuses.at(slot)?;
-        Some(NexusId { reactor: self.config.reactor, session: nexus.session, lun: nexus.lun })
+        Some(nexus.id(self.config.reactor))
     }
 
     /// Whether the nexus slot is the one with this name.
@@ -445,7 +448,7 @@ impl Engine {
         let Some(found) = self.devices.get(device.0 as usize).and_then(Option::as_ref) else { return };
         for &slot in &found.nexuses {
             let Some(nexus) = self.nexuses.at_mut(slot) else { continue };
-            let name = NexusId { reactor: self.config.reactor, session: nexus.session, lun: nexus.lun };
+            let name = nexus.id(self.config.reactor);
             if Some(name) != except {
                 nexus.attentions.establish(asc);
             }

@@ -48,4 +48,7 @@ pub struct NexusId {
     pub session: SessionId,
     /// The LUN, as decoded number, under which the session sees the device.
     pub lun: u32,
+    /// Which of those that had this LUN one after the other: one that was taken away lives on until its last command has
+    /// ended, and what it held must not be mistaken for what its successor holds.
+    pub instance: u32,
 }

@@ -56,7 +56,10 @@ impl Engine {
     fn replace_map(&mut self, session: SessionId, map: Arc<LunMap>, fx: &mut Effects) {
         for slot in self.apply_map(session, map) {
             match self.nexuses.at_mut(slot) {
-                Some(nexus) if nexus.commands > 0 => nexus.removed = true,
+                Some(nexus) if nexus.commands > 0 => {
+                    nexus.removed = true;
+                    self.release_holds(slot, fx);
+                }
                 _ => self.drop_nexus(slot, fx),
             }
         }
@@ -104,7 +107,8 @@ impl Engine {
     pub(crate) fn meet(&mut self, id: SessionId, entry: &LunEntry) -> bool {
         let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else { return false };
         let Some(session) = self.sessions.get(id.index, id.generation) else { return false };
-        let mut nexus = Nexus::new(id, session.target, entry.lun, entry.device, entry.read_only);
+        let mut nexus = Nexus::new(id, session.target, entry, self.nexuses_made);
+        self.nexuses_made = self.nexuses_made.wrapping_add(1);
         nexus.takes_mapped = session.takes_mapped;
         nexus.attentions.establish(POWER_ON);
         let Some((slot, _)) = self.nexuses.insert(nexus) else { return false };

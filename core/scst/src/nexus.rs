@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::attention::AttentionQueue;
 use crate::command::NONE;
-use crate::config::LunMap;
-use crate::ids::{DeviceId, SessionId, TargetId};
+use crate::config::{LunEntry, LunMap};
+use crate::ids::{DeviceId, NexusId, ReactorId, SessionId, TargetId};
 use crate::slab::Vacant;
 
 /// A session of this engine.
@@ -43,6 +43,8 @@ pub(crate) struct Nexus {
     /// That of the session.
     pub(crate) target: TargetId,
     pub(crate) lun: u32,
+    /// See [`NexusId::instance`].
+    instance: u32,
     pub(crate) device: DeviceId,
     pub(crate) read_only: bool,
     /// See the session's.
@@ -67,11 +69,19 @@ pub(crate) struct Nexus {
 }
 
 impl Nexus {
-    pub(crate) fn new(session: SessionId, target: TargetId, lun: u32, device: DeviceId, read_only: bool) -> Self {
+    /// Its name across reactors, of which this is the one that it lives on.
+    #[inline]
+    pub(crate) fn id(&self, reactor: ReactorId) -> NexusId {
+        NexusId { reactor, session: self.session, lun: self.lun, instance: self.instance }
+    }
+
+    pub(crate) fn new(session: SessionId, target: TargetId, entry: &LunEntry, instance: u32) -> Self {
+        let &LunEntry { lun, device, read_only } = entry;
         Self {
             session,
             target,
             lun,
+            instance,
             device,
             read_only,
             takes_mapped: false,
@@ -107,6 +117,7 @@ impl Vacant for Session {
 
 impl Vacant for Nexus {
     fn vacant() -> Self {
-        Self::new(SessionId { index: 0, generation: 0 }, TargetId(0), 0, DeviceId(0), false)
+        let entry = LunEntry { lun: 0, device: DeviceId(0), read_only: false };
+        Self::new(SessionId { index: 0, generation: 0 }, TargetId(0), &entry, 0)
     }
 }

@@ -35,7 +35,12 @@ impl Rig {
             cdb: &cdb,
             parsed: &parsed,
             sg: &sg,
-            nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
+            nexus: NexusId {
+                reactor: ReactorId(0),
+                session: SessionId { index: 0, generation: 0 },
+                lun: 0,
+                instance: 0,
+            },
             read_only: false,
             takes_mapped: false,
             removal_prevented: false,

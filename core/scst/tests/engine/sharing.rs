@@ -159,6 +159,40 @@ fn a_late_reservation_of_a_replaced_lun_is_given_back() {
 }
 
 #[test]
+fn a_lun_that_is_put_back_keeps_its_reservation_when_the_last_command_of_its_predecessor_ends() {
+    let (before, exchanged) = (rows(&[(0, 0, false), (1, 1, false)]), rows(&[(0, 1, false), (1, 0, false)]));
+    let conflict = |t| Seen::Response(t, ScsiStatus::RESERVATION_CONFLICT, None);
+    for (holder_at, other_at) in [(0, 1), (1, 0)] {
+        let mut w = World::new(2);
+        let (holder, other) = (w.login(holder_at, "iqn.a"), w.login(other_at, "iqn.b"));
+        let (t, _) = w.simple(holder_at, holder, &RESERVE);
+        w.expect(holder_at, &[good(t)]);
+        // It has no data yet.
+        let (late, write) = w.simple(holder_at, holder, &WRITE_1);
+        // LUN 0 is taken away, and its reservation with it, although a command of it is still there.
+        w.set_target(target(exchanged.clone()));
+        w.send(other_at, other, 1, &READ_1, TaskAttribute::Simple);
+        w.send(other_at, other, 1, &READ_1, TaskAttribute::Simple);
+        let (_, b) = w.send_with(other_at, other, 1, &READ_1, TaskAttribute::Simple, false);
+        assert_eq!(w.executing(0), [b]);
+        w.finish(other_at, b);
+        // It is put back, reserves again after what it has to be told, and then the last command from before ends.
+        w.set_target(target(before.clone()));
+        for _ in 0..3 {
+            w.simple(holder_at, holder, &RESERVE);
+            w.simple(other_at, other, &[0; 6]);
+        }
+        let (t, _) = w.simple(holder_at, holder, &RESERVE);
+        assert_eq!(w.nodes[holder_at].driver.seen.last(), Some(&good(t)));
+        w.data(holder_at, write, Ok(()));
+        assert_eq!(w.nodes[holder_at].driver.seen.last(), Some(&conflict(late)), "of another nexus");
+        w.nodes[other_at].driver.seen.clear();
+        let (t, _) = w.simple(other_at, other, &READ_1);
+        w.expect(other_at, &[conflict(t)]);
+    }
+}
+
+#[test]
 fn mode_select_is_alone_and_tells_the_others() {
     let mut w = World::new(2);
     let (s0, s1) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));

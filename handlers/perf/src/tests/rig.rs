@@ -118,7 +118,12 @@ impl Rig {
             cdb,
             parsed,
             sg,
-            nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
+            nexus: NexusId {
+                reactor: ReactorId(0),
+                session: SessionId { index: 0, generation: 0 },
+                lun: 0,
+                instance: 0,
+            },
             read_only: self.read_only,
             takes_mapped: false,
             removal_prevented: self.removal_prevented,

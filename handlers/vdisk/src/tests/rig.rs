@@ -300,7 +300,12 @@ impl Rig {
             cdb: &command.cdb,
             parsed: &command.parsed,
             sg: &command.sg,
-            nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0 },
+            nexus: NexusId {
+                reactor: ReactorId(0),
+                session: SessionId { index: 0, generation: 0 },
+                lun: 0,
+                instance: 0,
+            },
             read_only: self.read_only,
             takes_mapped: self.takes_mapped,
             removal_prevented: self.removal_prevented,
