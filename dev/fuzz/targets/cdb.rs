@@ -101,7 +101,12 @@ impl Rig {
             cdb,
             parsed,
             sg,
-            nexus: NexusId { reactor: ReactorId(0), session: SessionId { index: 0, generation: 0 }, lun: 0, instance: 0 },
+            nexus: NexusId {
+                reactor: ReactorId(0),
+                session: SessionId { index: 0, generation: 0 },
+                lun: 0,
+                instance: 0,
+            },
             read_only: read_only && self.faults & 1 != 0,
             takes_mapped: false,
             removal_prevented: false,
