@@ -3,10 +3,9 @@
 //! The daemon runs one on a thread for each reactor; the simulator runs the same code in virtual time. What differs is
 //! the [`Backend`] and the [`Post`], through which reactors and the control plane talk.
 //!
-//! One [`ReactorLoop::turn`]: wait; hand out completions (storage to the shard, sockets to the driver, running the shard
-//! for what each connection has brought); open the mail; time-outs; run the shard and flush the driver until both have
-//! nothing to do; send mail. A turn never blocks outside
-//! of `wait`, and in the steady state it allocates nothing.
+//! One [`ReactorLoop::turn`]: wait; hand out completions (storage to the shard, sockets to the driver, at once carrying out
+//! what wants buffers); open the mail; time-outs; run the shard and flush the driver until both have nothing to do; send
+//! mail. A turn never blocks outside of `wait`, and in the steady state it allocates nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -317,8 +316,8 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
                 Completion::Woken => {}
                 socket => {
                     self.driver.completion(now, socket, &mut self.backend, &mut self.pool, &mut self.shard);
-                    // One connection's commands from arrival to answer, then the next one's: many connections' commands
-                    // and buffers together are more than the near caches hold.
+                    // READs of one connection from arrival to answer, then the next one's: the commands and buffers of
+                    // many connections are more than the near caches hold.
                     if self.shard.wants_buffers() {
                         self.work(now);
                     }

@@ -249,7 +249,7 @@ impl Shard {
         !self.effects.is_empty()
     }
 
-    /// Whether commands wait for buffers: the fewer of them hold one at the same time, the nearer it stays in the caches.
+    /// Whether commands wait for buffers. The fewer of them hold one at the same time, the nearer to the processor it stays.
     pub fn wants_buffers(&self) -> bool {
         self.effects.wants_buffers()
     }
