@@ -19,6 +19,7 @@ use scst_testkit::{Command, Initiator, LoginConfig};
 use scstd::disk::Disk;
 use scstd::reactor_loop::{Inbound, Place, ReactorLoop, Report, ReportKind, Request};
 use scstd::reactors::ThreadPost;
+use tempfile::NamedTempFile;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -131,12 +132,19 @@ fn measure(name: &str, host: &mut Initiator, make: impl Fn(u64) -> Command) {
 #[test]
 fn read_and_write_allocate_nothing() {
     exempt_this_thread();
-    let directory = tempfile::tempdir().unwrap();
-    let disk = directory.path().join("disk1.img");
-    std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let (disk, in_memory) = (NamedTempFile::new().unwrap(), NamedTempFile::new_in("/dev/shm").unwrap());
+    for file in [&disk, &in_memory] {
+        file.as_file().set_len(64 << 20).unwrap();
+    }
     let mut measured = 0;
-    for (choice, zero_copy) in [(BackendChoice::Posix, 0), (BackendChoice::Uring, 0), (BackendChoice::Uring, 1)] {
-        let attributes = format!("filename \"{}\"\n zero_copy_read {zero_copy}", disk.display());
+    for (choice, attribute) in [
+        (BackendChoice::Posix, ""),
+        (BackendChoice::Uring, ""),
+        (BackendChoice::Uring, "zero_copy_read 1"),
+        (BackendChoice::Uring, "mapped_write 1"),
+    ] {
+        let disk = if attribute == "mapped_write 1" { &in_memory } else { &disk };
+        let attributes = format!("filename \"{}\"\n {attribute}", disk.path().display());
         let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &attributes) else { continue };
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
@@ -145,9 +153,7 @@ fn read_and_write_allocate_nothing() {
             reactor.ask(Request::MeasureLatency(measured));
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];
-            let name = |what| {
-                format!("{choice:?} {what} of {blocks} blocks, measured: {measured}, zero_copy_read {zero_copy}")
-            };
+            let name = |what| format!("{choice:?} {what} of {blocks} blocks, measured: {measured}, {attribute}");
             measure(&name("WRITE"), &mut host, |n| Command::write_blocks(0, lba(n), 512, data.clone()));
             measure(&name("READ"), &mut host, |n| Command::read_blocks(0, lba(n), blocks, 512));
         }

@@ -1,9 +1,10 @@
-//! `zero_copy_read` with the real daemon: right data while others write, digests, a cold file, and a file that is cut
-//! under READs that are being answered.
+//! `zero_copy_read` and `mapped_write` with the real daemon: right data while others write, digests, a cold file, and a file that
+//! is cut under READs that are being answered and WRITEs that are being carried out.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,12 @@ struct Stage {
 
 impl Stage {
     fn new(backend: &str) -> Self {
-        Self::with_files(backend, tempfile::tempdir().unwrap())
+        Self::with_files(backend, tempfile::tempdir().unwrap(), "zero_copy_read 1")
     }
 
-    fn with_files(backend: &str, files: TempDir) -> Self {
+    fn with_files(backend: &str, files: TempDir, attributes: &str) -> Self {
         let mut devices = String::new();
-        for (name, attributes) in [("mapped", "zero_copy_read 1"), ("plain", "")] {
+        for (name, attributes) in [("mapped", attributes), ("plain", "")] {
             let path = files.path().join(name);
             File::create(&path).unwrap().set_len(BYTES).unwrap();
             devices += &format!("DEVICE {name} {{\n filename \"{}\"\n {attributes}\n}}\n", path.display());
@@ -87,9 +88,9 @@ fn each_back_end(story: impl Fn(Stage)) {
 }
 
 /// Files on a file system that lives in memory.
-fn each_back_end_in_memory(story: impl Fn(Stage)) {
+fn each_back_end_in_memory(attributes: &str, story: impl Fn(Stage)) {
     for backend in BACK_ENDS {
-        story(Stage::with_files(backend, tempfile::tempdir_in("/dev/shm").unwrap()));
+        story(Stage::with_files(backend, tempfile::tempdir_in("/dev/shm").unwrap(), attributes));
     }
 }
 
@@ -100,11 +101,13 @@ fn data_are_right_while_they_are_written() {
 
 #[test]
 fn data_of_a_file_in_memory_are_right_while_they_are_written() {
-    each_back_end_in_memory(|stage| {
-        // No holes: what has some is read.
-        stage.file("mapped").write_all_at(&vec![0; BYTES as usize], 0).unwrap();
-        data_are_right(stage);
-    });
+    for attributes in ["zero_copy_read 1", "mapped_write 1", "zero_copy_read 1\n mapped_write 1"] {
+        each_back_end_in_memory(attributes, |stage| {
+            // No holes: what has some is read.
+            stage.file("mapped").write_all_at(&vec![0; BYTES as usize], 0).unwrap();
+            data_are_right(stage);
+        });
+    }
 }
 
 fn data_are_right(stage: Stage) {
@@ -252,7 +255,7 @@ fn a_file_that_ends_within_a_page_is_an_error_not_zeros() {
 
 #[test]
 fn short_reads_of_a_file_in_memory_are_sent_and_its_holes_stay() {
-    each_back_end_in_memory(|stage| {
+    each_back_end_in_memory("zero_copy_read 1", |stage| {
         let half = BYTES / 2;
         let (data, file) = (pattern(7, half as usize), stage.file("mapped"));
         file.write_all_at(&data, 0).unwrap();
@@ -272,7 +275,7 @@ fn short_reads_of_a_file_in_memory_are_sent_and_its_holes_stay() {
 
 #[test]
 fn a_file_in_memory_that_was_cut_is_an_error_soon() {
-    each_back_end_in_memory(|mut stage| {
+    each_back_end_in_memory("zero_copy_read 1", |mut stage| {
         stage.file("mapped").write_all_at(&pattern(8, BYTES as usize), 0).unwrap();
         let mut host = stage.login("host", "None");
         let read = Command::read_blocks(0, 65_536, 8, 512);
@@ -293,4 +296,64 @@ fn a_file_in_memory_that_was_cut_is_an_error_soon() {
         assert!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in == pattern(8, 4096));
         assert_eq!(stage.daemon.exited().unwrap(), None);
     });
+}
+
+#[test]
+fn a_file_in_memory_that_is_cut_under_writes_takes_them_all() {
+    each_back_end_in_memory("mapped_write 1", |mut stage| {
+        let data = pattern(9, 1 << 20);
+        stage.login("first", "None").run(Command::write_blocks(0, 0, 512, data.clone())).unwrap();
+        assert!(stage.touched("mapped") >= 1 << 20);
+        let written = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let cutter = scope.spawn(|| {
+                let file = stage.file("mapped");
+                let mut cuts = 0_u64;
+                while !written.load(Ordering::Relaxed) {
+                    file.set_len(cuts % 7 * (BYTES / 7)).unwrap();
+                    file.set_len(BYTES).unwrap();
+                    cuts += 1;
+                }
+                cuts
+            });
+            let mut host = stage.login("host", "None");
+            for n in 0..20_000_u64 {
+                if n >= 32 {
+                    assert!(host.wait_any().unwrap().is_good());
+                }
+                let (lba, blocks) = (n * 7919 % (BYTES / 4096 - 32) * 8, if n % 64 == 0 { 256 } else { 8 });
+                host.submit(Command::write_blocks(0, lba, 512, data[..blocks * 512].to_vec())).unwrap();
+            }
+            for _ in 0..32 {
+                assert!(host.wait_any().unwrap().is_good());
+            }
+            written.store(true, Ordering::Relaxed);
+            assert!(cutter.join().unwrap() > 0);
+        });
+        // Nobody cuts any more: what is written now is there.
+        let mut host = stage.login("host", "None");
+        for n in 0..BYTES >> 20 {
+            host.run(Command::write_blocks(0, n << 11, 512, pattern(n as u8, 1 << 20))).unwrap();
+        }
+        for n in 0..BYTES >> 20 {
+            let mut found = vec![0; 1 << 20];
+            stage.file("mapped").read_exact_at(&mut found, n << 20).unwrap();
+            assert!(found == pattern(n as u8, 1 << 20), "{n}");
+        }
+        assert_eq!(stage.daemon.exited().unwrap(), None);
+    });
+}
+
+#[test]
+fn mapped_write_says_where_it_has_no_effect() {
+    let stage = Stage::with_files("auto", tempfile::tempdir().unwrap(), "mapped_write 1");
+    let mut host = stage.login("host", "None");
+    host.run(Command::write_blocks(0, 0, 512, pattern(1, 4096))).unwrap();
+    assert_eq!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in, pattern(1, 4096));
+    assert_eq!(stage.touched("mapped"), 0);
+    assert!(
+        stage.daemon.log().contains("mapped_write has no effect: the file is not on tmpfs"),
+        "{}",
+        stage.daemon.log()
+    );
 }

@@ -4,7 +4,10 @@
 //! and the arrival of its response. That is as good as any other moment between command and response: whoever must not
 //! be seen (an ORDERED task behind it, COMPARE AND WRITE, RESERVE, ...) is held back by the mid-level until then.
 //! `docs/zero-copy.md` has the whole argument.
+//!
+//! WRITEs through a mapping (`mapped_write`) are the back-end's affair; here the file is only mapped for them.
 
+use std::io;
 use std::sync::Arc;
 
 use scst_core::buffer::Extent;
@@ -33,16 +36,26 @@ pub(crate) fn pages(
     io.cached_pages(file, bytes.offset, u32::try_from(bytes.len).ok()?)
 }
 
-/// A file that has just been opened, with its pages if they are wanted and can be had. Without them READs are copied.
+/// A file that has just been opened, with its pages if they are wanted and can be had. Without them data are copied by the
+/// system.
 pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
     let Backing { open, bytes } = backing;
-    let pages = config.zero_copy_read.then(|| FilePages::new(Arc::clone(&open.file), bytes)).and_then(|pages| {
+    let told = |pages: io::Result<FilePages>, what| {
         pages
             .inspect_err(|error| {
                 let file = config.filename.display();
-                warn!(device = config.name, %file, %error, "zero_copy_read has no effect: the file cannot be mapped");
+                warn!(device = config.name, %file, %error, "{what}");
             })
             .ok()
-    });
+    };
+    let mut pages = None;
+    if config.mapped_write {
+        let what = "mapped_write has no effect: the file is not on tmpfs, or cannot be mapped for writing";
+        pages = told(FilePages::writable(Arc::clone(&open.file), bytes), what);
+    }
+    if config.zero_copy_read && pages.is_none() {
+        let what = "zero_copy_read has no effect: the file cannot be mapped";
+        pages = told(FilePages::new(Arc::clone(&open.file), bytes), what);
+    }
     OpenFile { pages: pages.map(Arc::new), ..open }
 }

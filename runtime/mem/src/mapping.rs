@@ -1,12 +1,14 @@
 //! Page-cached data of files as memory: what a READ can be answered from without a copy into a buffer.
 //!
-//! A [`FilePages`] maps a file once, read-only and shared by all reactors; each pool's [`Arenas`](crate::Arenas) give it
+//! A [`FilePages`] maps a file once, shared by all reactors; each pool's [`Arenas`](crate::Arenas) give it
 //! a number, lend extents of it and take them back. The file can be truncated at any time, and a touch of a page that is
-//! gone would kill the process: so nobody here ever touches the memory. Only the kernel does, when it copies the bytes
-//! to a socket, and it answers EFAULT.
+//! gone is SIGBUS: so nobody touches the memory but the kernel, which copies the bytes to a socket and answers EFAULT, and
+//! one instruction that is prepared for it ([`FilePages::write`]).
 #![allow(unsafe_code)]
 
+mod guarded;
 mod memory_file;
+mod write;
 
 use std::fs::File;
 use std::io;
@@ -22,6 +24,7 @@ use scst_core::buffer::Extent;
 use crate::buddy::PAGE_BYTES;
 use memory_file::Stretches;
 pub use memory_file::is_memory_file;
+use write::End;
 
 /// Arena numbers from here on are those of mapped files.
 pub(crate) const FOREIGN: u32 = 1 << 31;
@@ -33,6 +36,8 @@ const REGION_BYTES: u64 = 1 << 30;
 const MAX_REGIONS: u32 = 64;
 /// Pages that one mincore looks at.
 const PAGES_AT_ONCE: usize = 512;
+/// How long it is believed what a file in memory has, and where it ends.
+const BELIEVED: Nanos = Nanos::from_millis(200);
 /// A shorter READ is copied: to ask whether its pages are cached costs as much as the copy, or nearly.
 const SHORTEST: u32 = 32 << 10;
 /// The same for a file in memory, of which that is known beforehand.
@@ -48,9 +53,11 @@ pub struct FilePages {
     count: AtomicU32,
     /// Of a file that lives in memory.
     stretches: Option<Stretches>,
+    /// WRITEs go through the mapping.
+    writes: Option<End>,
 }
 
-// SAFETY: the mapping is only an address range to us (see the module); nobody dereferences it.
+// SAFETY: the mapping is only an address range to us (see the module); nobody has a reference to what is in it.
 unsafe impl Send for FilePages {}
 // SAFETY: as above.
 unsafe impl Sync for FilePages {}
@@ -62,7 +69,7 @@ impl std::fmt::Debug for FilePages {
 }
 
 impl FilePages {
-    /// Maps the first `len` bytes of a file. What it grows by later is not part of it.
+    /// Maps the first `len` bytes of a file, for READs. What it grows by later is not part of it.
     ///
     /// # Errors
     /// The file cannot be mapped, or the system would not tell which of its pages are cached.
@@ -70,10 +77,25 @@ impl FilePages {
         if !tells_what_is_cached(&file)? {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        Self::map(file, len, libc::PROT_READ, None)
+    }
+
+    /// The same for READs and WRITEs, of a file in memory.
+    ///
+    /// # Errors
+    /// The file is none, or cannot be mapped, or there is no way on this processor.
+    pub fn writable(file: Arc<File>, len: u64) -> io::Result<Self> {
+        if !is_memory_file(&file) || !guarded::prepare() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(End::default()))
+    }
+
+    fn map(file: Arc<File>, len: u64, protection: libc::c_int, writes: Option<End>) -> io::Result<Self> {
         let bytes = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let fd = file.as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -89,6 +111,7 @@ impl FilePages {
             file,
             touched: (0..regions).map(|_| AtomicBool::new(false)).collect(),
             count: AtomicU32::new(0),
+            writes,
         })
     }
 
@@ -100,17 +123,19 @@ impl FilePages {
     }
 
     fn are_there(&self, now: Nanos, offset: u64, len: u32) -> bool {
-        let Some(end) = offset.checked_add(u64::from(len)).filter(|end| *end <= self.len && len > 0) else {
-            return false;
-        };
-        if !self.may_touch(offset / REGION_BYTES) || !self.may_touch((end - 1) / REGION_BYTES) {
-            return false;
-        }
+        let Some(end) = self.touchable(offset, u64::from(len)) else { return false };
         let there = |first, behind| self.has_byte(behind - 1) && self.are_resident(first, behind);
         match &self.stretches {
             Some(stretches) => stretches.are_there(now, offset, end, there),
             None => there(offset, end),
         }
+    }
+
+    /// The end of a range that is within the mapping and may be touched.
+    #[inline]
+    fn touchable(&self, offset: u64, len: u64) -> Option<u64> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len && len > 0)?;
+        (self.may_touch(offset / REGION_BYTES) && self.may_touch((end - 1) / REGION_BYTES)).then_some(end)
     }
 
     /// Whether a region is one that is touched.

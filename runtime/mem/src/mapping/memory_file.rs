@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use scst_core::Nanos;
 
+use super::BELIEVED;
+
 /// What is asked about as a whole.
 const STRETCH_BYTES: u64 = 2 << 20;
 /// READs that are copied before it is asked. To ask costs up to ten times what a copy does.
 const WANTED: u32 = 16;
-/// How long the answer holds.
-const BELIEVED: Nanos = Nanos::from_millis(200);
 
 /// Whether the file is on a file system that lives in memory: it does not know RWF_NOWAIT, and needs it not. The node of a
 /// block device lies on one, too (devtmpfs); its data do not.

@@ -152,3 +152,57 @@ fn the_bytes_of_a_file_are_not_for_us() {
     let arena = pool.arenas().attach(Arc::new(FilePages::new(file(512), 512).unwrap())).unwrap();
     pool.bytes(pool.arenas().lend(arena, 0, 512).unwrap());
 }
+
+#[cfg(target_arch = "x86_64")]
+mod written {
+    use super::*;
+
+    fn in_memory(bytes: u64) -> (Arc<File>, FilePages) {
+        let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
+        file.set_len(bytes).unwrap();
+        let pages = FilePages::writable(Arc::clone(&file), bytes).unwrap();
+        (file, pages)
+    }
+
+    fn content(file: &File, offset: u64, len: usize) -> Vec<u8> {
+        let mut found = vec![0xee; len];
+        file.read_exact_at(&mut found, offset).unwrap();
+        found
+    }
+
+    #[test]
+    fn what_is_written_through_the_mapping_is_in_the_file() {
+        let (file, pages) = in_memory(4 * PAGE);
+        assert!(pages.takes_writes());
+        let data: Vec<u8> = (0..6000).map(|i| i as u8).collect();
+        assert!(pages.write(NOW, PAGE + 10, &data));
+        assert_eq!(content(&file, PAGE + 10, data.len()), data);
+        assert_eq!(content(&file, 0, PAGE as usize + 10), vec![0; PAGE as usize + 10]);
+        assert_eq!(file.metadata().unwrap().blocks() * 512, 2 * PAGE, "a hole is filled where it is written");
+        assert!(!pages.write(NOW, 4 * PAGE - 1, &[1, 2]), "beyond the mapping");
+        assert!(!pages.write(NOW, u64::MAX, &[1, 2]));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_not_written() {
+        let (file, pages) = in_memory(4 * PAGE);
+        assert!(pages.write(NOW, 0, &[1; 4 * PAGE as usize]));
+        file.set_len(PAGE + 512).unwrap();
+        assert!(!pages.write(NOW, 2 * PAGE, &[2; 512]), "the page is gone");
+        let soon = NOW.after(BELIEVED);
+        assert!(!pages.write(soon, PAGE + 512, &[2; 512]), "the end lies within the page");
+        assert!(pages.write(soon, PAGE, &[2; 512]));
+        assert_eq!(file.metadata().unwrap().len(), PAGE + 512);
+        file.set_len(4 * PAGE).unwrap();
+        assert_eq!(content(&file, PAGE + 512, 512), [0; 512]);
+        assert!(pages.write(soon.after(BELIEVED), 3 * PAGE, &[3; PAGE as usize]));
+        assert_eq!(content(&file, 3 * PAGE, PAGE as usize), [3; PAGE as usize]);
+    }
+
+    #[test]
+    fn other_files_are_not_written_like_that() {
+        let error = FilePages::writable(file(64 << 10), 64 << 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(!FilePages::new(file(64 << 10), 64 << 10).unwrap().takes_writes());
+    }
+}

@@ -105,21 +105,23 @@ conformance! {
 }
 
 /// What only real back-ends have.
-macro_rules! on_block_devices {
-    ($($story:ident),* $(,)?) => {
-        mod on_block_devices {
+macro_rules! on_real_back_ends {
+    ($($module:ident :: $story:ident),* $(,)?) => {
+        mod on_real_back_ends {
             $(mod $story {
-                #[test] fn uring() { crate::block::$story(crate::uring()); }
-                #[test] fn registered() { crate::block::$story(crate::registered()); }
-                #[test] fn posix() { crate::block::$story(crate::posix()); }
+                #[test] fn uring() { crate::$module::$story(crate::uring()); }
+                #[test] fn registered() { crate::$module::$story(crate::registered()); }
+                #[test] fn posix() { crate::$module::$story(crate::posix()); }
             })*
         }
     };
 }
 
-on_block_devices! {
-    a_block_device_past_the_page_cache,
-    what_is_misaligned_is_an_error_of_its_own_operation,
+on_real_back_ends! {
+    block::a_block_device_past_the_page_cache,
+    block::what_is_misaligned_is_an_error_of_its_own_operation,
+    mapped::a_file_in_memory_is_written_through_its_mapping,
+    mapped::a_full_file_system_is_an_error_of_the_write,
 }
 
 mod real {
