@@ -24,7 +24,7 @@ use scst_core::buffer::Extent;
 use crate::buddy::PAGE_BYTES;
 use memory_file::Stretches;
 pub use memory_file::is_memory_file;
-use write::End;
+use write::Writes;
 
 /// Arena numbers from here on are those of mapped files.
 pub(crate) const FOREIGN: u32 = 1 << 31;
@@ -54,7 +54,7 @@ pub struct FilePages {
     /// Of a file that lives in memory.
     stretches: Option<Stretches>,
     /// WRITEs go through the mapping.
-    writes: Option<End>,
+    writes: Option<Writes>,
 }
 
 // SAFETY: the mapping is only an address range to us (see the module); nobody has a reference to what is in it.
@@ -88,10 +88,10 @@ impl FilePages {
         if !is_memory_file(&file) || !guarded::prepare() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(End::default()))
+        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(Writes::default()))
     }
 
-    fn map(file: Arc<File>, len: u64, protection: libc::c_int, writes: Option<End>) -> io::Result<Self> {
+    fn map(file: Arc<File>, len: u64, protection: libc::c_int, writes: Option<Writes>) -> io::Result<Self> {
         let bytes = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let fd = file.as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.

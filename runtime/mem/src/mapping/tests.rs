@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Barrier;
+use std::thread;
 
 use scst_core::buffer::SgList;
 
@@ -197,6 +199,28 @@ mod written {
         assert_eq!(content(&file, PAGE + 512, 512), [0; 512]);
         assert!(pages.write(soon.after(BELIEVED), 3 * PAGE, &[3; PAGE as usize]));
         assert_eq!(content(&file, 3 * PAGE, PAGE as usize), [3; PAGE as usize]);
+    }
+
+    #[test]
+    fn two_writes_of_a_block_leave_one_of_them() {
+        const BLOCK: usize = 64 << 10;
+        let (file, pages) = in_memory(4 * BLOCK as u64);
+        let turn = Barrier::new(2);
+        let write = |byte: u8| {
+            let data = [byte; 2 * BLOCK];
+            for _ in 0..2000 {
+                turn.wait();
+                assert!(pages.write(NOW, BLOCK as u64, &data));
+                turn.wait();
+                for block in content(&file, BLOCK as u64, data.len()).chunks(BLOCK) {
+                    assert!(block.iter().all(|byte| *byte == block[0]), "bytes of both");
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| write(1));
+            scope.spawn(|| write(2));
+        });
     }
 
     #[test]
