@@ -4,18 +4,17 @@
 //! Received data are copied out of the socket as a real target has to, every PDU of a turn is answered, one `sendmsg`
 //! sends all answers. There is no SCSI behind it.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use scst_testkit::pdu::Digests;
 use scst_testkit::text::{self, Keys};
 
 use crate::inbox::{Filled, Header, Inbox};
 use crate::outbox::{Outbox, Payload};
-use crate::sys::{Epoll, Events, Interest};
+use crate::responder::{PAYLOAD_BYTES, Responder, serve};
 
 /// Options of `limit`.
 #[derive(Clone, Debug, Args)]
@@ -32,50 +31,19 @@ const BLOCK_SIZE: u64 = 512;
 /// Commands that may be outstanding per session.
 const WINDOW: u32 = 256;
 /// Longest burst and segment, as SCST's defaults.
-const MAX_BURST: u32 = 1 << 20;
+const MAX_BURST: u32 = PAYLOAD_BYTES as u32;
 const FIRST_BURST: u32 = 65_536;
 const RESERVED: u32 = 0xffff_ffff;
-const LISTENER: usize = usize::MAX;
 
 /// Serves until killed.
 pub(crate) fn run(options: &LimitOptions) -> Result<()> {
-    let listener = TcpListener::bind(options.portal).with_context(|| format!("listening on {}", options.portal))?;
-    let epoll = Epoll::new()?;
-    epoll.add(&listener, LISTENER, Interest::Read)?;
-    // Memory with something in it: pages that nobody has written are all one and the same page of zeros, which never
-    // leaves the nearest cache, and no target has its data there.
-    let payload = scst_testkit::rng::Rng::new(2).bytes(MAX_BURST as usize);
-    let mut clients: BTreeMap<usize, Client> = BTreeMap::new();
-    let mut next = 0;
-    let mut events = Events::new();
-    loop {
-        epoll.wait(&mut events, -1)?;
-        for token in events.tokens() {
-            if token == LISTENER {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                epoll.add(&stream, next, Interest::Read)?;
-                clients.insert(next, Client::new(stream, options.size));
-                next += 1;
-                continue;
-            }
-            let Some(client) = clients.get_mut(&token) else { continue };
-            let turn = client.turn(&payload).and_then(|open| {
-                client.arm(&epoll, token)?;
-                Ok(open)
-            });
-            if !turn.unwrap_or(false) {
-                clients.remove(&token);
-            }
-        }
-    }
+    serve(options.portal, |stream| Client::new(stream, options.size))
 }
 
 struct Client {
     stream: TcpStream,
     inbox: Inbox,
     outbox: Outbox,
-    wants_write: bool,
     /// A PDU whose data segment is not all there yet.
     deferred: Option<Header>,
     full_feature: bool,
@@ -110,7 +78,6 @@ impl Client {
             stream,
             inbox: Inbox::new(false, false, false),
             outbox: Outbox::default(),
-            wants_write: false,
             deferred: None,
             full_feature: false,
             digests: Digests::default(),
@@ -121,41 +88,6 @@ impl Client {
             initiator_segment: 8192,
             writes: Vec::new(),
         }
-    }
-
-    /// Takes all that the socket has, answers all of it, sends once. False when the connection is over.
-    fn turn(&mut self, payload: &[u8]) -> io::Result<bool> {
-        loop {
-            match self.inbox.fill(&self.stream)? {
-                Filled::Some => {}
-                Filled::Nothing => break,
-                Filled::Closed => return Ok(false),
-            }
-            let full = self.inbox.is_full();
-            if !self.full_feature && !self.login() {
-                return Ok(false);
-            }
-            if self.full_feature {
-                self.answer_all(payload);
-                if self.inbox.is_corrupt() {
-                    return Ok(false);
-                }
-            }
-            if !full {
-                break;
-            }
-        }
-        self.outbox.send(&self.stream, Payload::Bytes(payload))?;
-        Ok(!(self.closing && self.outbox.is_empty()))
-    }
-
-    fn arm(&mut self, epoll: &Epoll, token: usize) -> io::Result<()> {
-        let wants_write = !self.outbox.is_empty();
-        if wants_write != self.wants_write {
-            self.wants_write = wants_write;
-            epoll.modify(&self.stream, token, if wants_write { Interest::ReadWrite } else { Interest::Read })?;
-        }
-        Ok(())
     }
 
     fn answer_all(&mut self, payload: &[u8]) {
@@ -363,6 +295,41 @@ impl Client {
     }
 }
 
+impl Responder for Client {
+    fn turn(&mut self, payload: &[u8]) -> io::Result<bool> {
+        loop {
+            match self.inbox.fill(&self.stream)? {
+                Filled::Some => {}
+                Filled::Nothing => break,
+                Filled::Closed => return Ok(false),
+            }
+            let full = self.inbox.is_full();
+            if !self.full_feature && !self.login() {
+                return Ok(false);
+            }
+            if self.full_feature {
+                self.answer_all(payload);
+                if self.inbox.is_corrupt() {
+                    return Ok(false);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.outbox.send(&self.stream, Payload::Bytes(payload))?;
+        Ok(!(self.closing && self.outbox.is_empty()))
+    }
+
+    fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+}
+
 /// What a target with SCST's defaults answers.
 fn answers(keys: &Keys) -> Keys {
     let mut answers = Keys::new();
@@ -388,7 +355,7 @@ fn answers(keys: &Keys) -> Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{self, LoadOptions, Operation, Order, Protocol};
+    use crate::load::{self, LoadOptions, Operation};
     use scst_testkit::{Initiator, LoginConfig, free_portal};
 
     /// The responder and the load against each other, every path of data: immediate, unsolicited, solicited, split.
@@ -416,29 +383,9 @@ mod tests {
             (Operation::Write, 1 << 20, 4, 1, true, true),
             (Operation::Write, 1 << 20, 4, 1, false, false),
         ] {
-            let report = load::run(&LoadOptions {
-                portal,
-                target: "iqn.t".to_owned(),
-                lun: 0,
-                operation,
-                order: Order::Random,
-                size,
-                depth,
-                connections,
-                protocol: Protocol::Iscsi,
-                private_luns: false,
-                commands: Some(1000),
-                seconds: 0.0,
-                warmup: 0.0,
-                range: None,
-                header_digest: digests,
-                data_digest: digests,
-                pid: Some(std::process::id()),
-                block,
-                cores: None,
-                machine: false,
-            })
-            .unwrap();
+            let options = LoadOptions::for_test(portal, operation, size, depth, connections);
+            let digests = LoadOptions { header_digest: digests, data_digest: digests, block, ..options };
+            let report = load::run(&digests).unwrap();
             assert!(report.iops > 0.0, "{operation:?} {size}: {report}");
         }
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::connection::Connection;
+use crate::echo::EchoConnection;
 use crate::histogram::Histogram;
 use crate::machine::core_busy;
 use crate::nbd::NbdConnection;
@@ -41,6 +42,8 @@ pub(crate) enum Protocol {
     Iscsi,
     /// NBD; the target's name is that of the export.
     Nbd,
+    /// What `echo` speaks: lengths only.
+    Echo,
 }
 
 /// Options of `load`.
@@ -106,6 +109,41 @@ pub(crate) struct LoadOptions {
     /// Print one line of key=value pairs.
     #[arg(long)]
     pub(crate) machine: bool,
+}
+
+#[cfg(test)]
+impl LoadOptions {
+    /// A thousand commands to a responder in this process.
+    pub(crate) fn for_test(
+        portal: SocketAddr,
+        operation: Operation,
+        size: u32,
+        depth: usize,
+        connections: u16,
+    ) -> Self {
+        Self {
+            portal,
+            target: "iqn.t".to_owned(),
+            lun: 0,
+            operation,
+            order: Order::Random,
+            size,
+            depth,
+            connections,
+            protocol: Protocol::Iscsi,
+            private_luns: false,
+            commands: Some(1000),
+            seconds: 0.0,
+            warmup: 0.0,
+            range: None,
+            header_digest: false,
+            data_digest: false,
+            pid: Some(std::process::id()),
+            block: false,
+            cores: None,
+            machine: false,
+        }
+    }
 }
 
 /// What was measured.
@@ -215,6 +253,7 @@ pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport> {
     match options.protocol {
         Protocol::Iscsi => run_with(options, numbers.map(|n| Connection::open(options, n)).collect::<Result<_>>()?),
         Protocol::Nbd => run_with(options, numbers.map(|n| NbdConnection::open(options, n)).collect::<Result<_>>()?),
+        Protocol::Echo => run_with(options, numbers.map(|_| EchoConnection::open(options)).collect::<Result<_>>()?),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * `load`: pipelined READs or WRITEs against any target; IOPS, latency percentiles, the target's CPU per I/O.
 //! * `limit`: a minimal responder, login and then fixed answers: what loopback TCP and batching allow.
+//! * `echo`: the same bytes without PDUs: what loopback TCP alone costs.
 //! * `compare`: `scstd`, Debian's `tgt` and the responder in turn, each pinned to a core of its own, as a table.
 //!
 //! The load is one loop that never sleeps, with prebuilt PDUs that gathers all output of a turn into one `sendmsg`; it checks
@@ -10,6 +11,7 @@
 mod ceiling;
 mod compare;
 mod connection;
+mod echo;
 mod histogram;
 mod idle;
 mod inbox;
@@ -20,6 +22,7 @@ mod nbd;
 mod outbox;
 mod peer;
 mod proc_cpu;
+mod responder;
 mod sys;
 
 use anyhow::Result;
@@ -38,6 +41,8 @@ enum Subcommands {
     Load(load::LoadOptions),
     /// Runs a minimal responder, the reference limit.
     Limit(limit::LimitOptions),
+    /// Answers as many bytes as a target would, without looking at any.
+    Echo(echo::EchoOptions),
     /// Reads or writes a file directly, again and again: what a page-cached block costs.
     Inline(ceiling::InlineOptions),
     /// Logs in and does nothing: what idle sessions cost a running target.
@@ -58,6 +63,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Subcommands::Limit(options) => limit::run(&options),
+        Subcommands::Echo(options) => echo::run(&options),
         Subcommands::Inline(options) => {
             println!("{}", ceiling::run(&options)?.to_line());
             Ok(())

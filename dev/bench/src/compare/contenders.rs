@@ -35,6 +35,8 @@ pub(super) enum Role {
     Nbdkit,
     /// The minimal responder.
     Limit,
+    /// The same bytes without PDUs.
+    Echo,
     /// `pread` and `pwrite`.
     Inline,
     /// fio with io_uring.
@@ -56,6 +58,7 @@ impl Role {
             Self::TgtAio => "tgt aio",
             Self::Nbdkit => "nbdkit memory",
             Self::Limit => "limit",
+            Self::Echo => "echo",
             Self::Inline => "inline pread/pwrite",
             Self::Fio => "fio io_uring",
         }
@@ -66,7 +69,7 @@ impl Role {
         match self {
             Self::ScstdPrivate | Self::ScstdTwo => case.connections > 1 && !case.digests,
             Self::ScstdPoll => case.depth == 1,
-            Self::Nbdkit => !case.digests,
+            Self::Nbdkit | Self::Echo => !case.digests,
             Self::Inline => case.connections == 1 && !case.digests,
             Self::Fio => case.connections == 1 && !case.digests,
             Self::ScstdZeroCopy | Self::ScstdDirect => case.connections == 1,
@@ -82,6 +85,8 @@ pub(super) enum Way {
     Iscsi { portal: SocketAddr, target: &'static str, lun: u32, pid: u32 },
     /// NBD.
     Nbd { portal: SocketAddr, pid: u32 },
+    /// Bytes.
+    Echo { portal: SocketAddr, pid: u32 },
     /// A file, without a target.
     File(PathBuf),
 }

@@ -72,6 +72,9 @@ pub(super) fn start(options: &CompareOptions) -> Result<Field> {
     let way = Way::Iscsi { portal, target: "iqn.2026-01.bench:limit", lun: 0, pid: child.pid() };
     contenders.push(Contender { role: Role::Limit, way });
     children.push(child);
+    let (child, portal) = peers::echo(&pin)?;
+    contenders.push(Contender { role: Role::Echo, way: Way::Echo { portal, pid: child.pid() } });
+    children.push(child);
     contenders.push(Contender { role: Role::Inline, way: Way::File(file.clone()) });
     if Command::new("fio").arg("--version").output().is_ok() {
         contenders.push(Contender { role: Role::Fio, way: Way::File(file) });

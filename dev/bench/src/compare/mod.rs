@@ -194,7 +194,9 @@ fn measure_undisturbed(options: &CompareOptions, contender: &Contender, case: &C
 fn measure(options: &CompareOptions, contender: &Contender, case: &Case) -> Result<LoadReport> {
     let (portal, pid) = match &contender.way {
         Way::File(file) => return measure_file(options, contender.role, file.clone(), case),
-        Way::Iscsi { portal, pid, .. } | Way::Nbd { portal, pid } => (portal.to_string(), pid.to_string()),
+        Way::Iscsi { portal, pid, .. } | Way::Nbd { portal, pid } | Way::Echo { portal, pid } => {
+            (portal.to_string(), pid.to_string())
+        }
     };
     let mut load = Command::new("taskset");
     load.args(["-c", &options.load_core.to_string()]).arg(std::env::current_exe()?);
@@ -203,6 +205,7 @@ fn measure(options: &CompareOptions, contender: &Contender, case: &Case) -> Resu
     load.args(["--cores", &options.target_core.to_string(), &options.load_core.to_string()]);
     match &contender.way {
         Way::Iscsi { target, lun, .. } => load.args(["--target", target, "--lun", &lun.to_string()]),
+        Way::Echo { .. } => load.args(["--target", "", "--protocol", "echo"]),
         _ => load.args(["--target", "", "--protocol", "nbd"]),
     };
     if contender.role == Role::ScstdPrivate {

@@ -1,4 +1,4 @@
-//! Starts the targets to compare with: tgt, nbdkit, the minimal responder.
+//! Starts the targets to compare with: tgt, nbdkit, the responders.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -36,10 +36,19 @@ impl Drop for Running {
 
 /// The minimal responder.
 pub(super) fn limit(pin: &[String]) -> Result<(Running, SocketAddr)> {
+    responder(pin, &["limit", "--size", &DISK_SIZE.to_string()])
+}
+
+/// The responder without PDUs.
+pub(super) fn echo(pin: &[String]) -> Result<(Running, SocketAddr)> {
+    responder(pin, &["echo"])
+}
+
+fn responder(pin: &[String], arguments: &[&str]) -> Result<(Running, SocketAddr)> {
     let portal = free_portal()?;
     let mut command = pinned(pin);
-    command.arg(std::env::current_exe()?).args(["limit", "--portal", &portal.to_string()]);
-    let child = Running(command.args(["--size", &DISK_SIZE.to_string()]).spawn().context("starting taskset")?);
+    command.arg(std::env::current_exe()?).args(arguments).args(["--portal", &portal.to_string()]);
+    let child = Running(command.spawn().context("starting taskset")?);
     wait_until("the responder accepts", || TcpStream::connect(portal).is_ok())?;
     Ok((child, portal))
 }
