@@ -68,8 +68,8 @@ pub trait IoQueue {
     /// [`QueueFull`] when the in-flight limit is reached; nothing was started then.
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull>;
     /// Carries out a READ or WRITE at once, when that takes no waiting: a read from the page cache, a write into it.
-    /// The result is that of the completion, and may be short; there is none to follow. None: nothing was done, and
-    /// `submit` is the way.
+    /// The result is that of the completion, and may be short; there is none to follow. None: there is no result, `submit` is
+    /// the way, and of a WRITE a part may have been written already.
     fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
         let _ = op;
         None

@@ -40,22 +40,20 @@ pub(crate) fn pages(
 /// system.
 pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
     let Backing { open, bytes } = backing;
-    let told = |pages: io::Result<FilePages>, what| {
+    let or_warn = |pages: io::Result<FilePages>, attribute| {
         pages
             .inspect_err(|error| {
                 let file = config.filename.display();
-                warn!(device = config.name, %file, %error, "{what}");
+                warn!(device = config.name, %file, "{attribute} has no effect: {error}");
             })
             .ok()
     };
     let mut pages = None;
-    if config.mapped_write {
-        let what = "mapped_write has no effect: the file is not on tmpfs, or cannot be mapped for writing";
-        pages = told(FilePages::writable(Arc::clone(&open.file), bytes), what);
+    if config.mapped_write && !config.read_only {
+        pages = or_warn(FilePages::writable(Arc::clone(&open.file), bytes), "mapped_write");
     }
     if config.zero_copy_read && pages.is_none() {
-        let what = "zero_copy_read has no effect: the file cannot be mapped";
-        pages = told(FilePages::new(Arc::clone(&open.file), bytes), what);
+        pages = or_warn(FilePages::new(Arc::clone(&open.file), bytes), "zero_copy_read");
     }
     OpenFile { pages: pages.map(Arc::new), ..open }
 }

@@ -83,12 +83,16 @@ impl FilePages {
     /// The same for READs and WRITEs, of a file in memory.
     ///
     /// # Errors
-    /// The file is none, or cannot be mapped, or there is no way on this processor.
+    /// The file is none, or cannot be mapped for writing (then it is not open for that), or this processor has no way.
     pub fn writable(file: Arc<File>, len: u64) -> io::Result<Self> {
-        if !is_memory_file(&file) || !guarded::prepare() {
-            return Err(io::ErrorKind::Unsupported.into());
+        let unsupported = |why| Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        if !is_memory_file(&file) {
+            return unsupported("the file is not on tmpfs");
         }
-        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(Writes::default()))
+        if !guarded::prepare() {
+            return unsupported("this processor has no fast string copies");
+        }
+        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(Writes::new(len)))
     }
 
     fn map(file: Arc<File>, len: u64, protection: libc::c_int, writes: Option<Writes>) -> io::Result<Self> {

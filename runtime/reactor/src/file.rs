@@ -64,10 +64,11 @@ impl FileEntry {
     pub(crate) fn try_now(&mut self, now: Nanos, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
         if let Some((_, pages)) = &self.pages
             && let &IoOp::Write { offset, sg, sg_offset, len, .. } = op
-            && pages.takes_writes()
+            && let Ok(written) = i32::try_from(len)
             && into_pages(pages, now, offset, sg.range(sg_offset, len), arenas)
         {
-            return i32::try_from(len).ok();
+            debug_assert_eq!(sg.range(sg_offset, len).map(|range| range.len).sum::<u32>(), len);
+            return Some(written);
         }
         let Cached { flags, reads, writes } = self.cached.as_mut()?;
         let (write, attempts, flags) = match op {

@@ -103,10 +103,12 @@ fn scratch(options: &CompareOptions) -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("scst-bench-").tempdir_in(place)?)
 }
 
-/// The command line that a target's own is appended to. Whatever happens to this process, no target stays behind.
+/// The command line that a target's own is appended to. Whatever happens to this process, no target stays behind. The threads of
+/// a target share a core here, so they are SCHED_BATCH: one that wakes does not take it from another, as it would not if each had its
+/// own.
 fn pin(options: &CompareOptions) -> Vec<String> {
     let core = options.target_core.to_string();
-    ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", &core].map(str::to_owned).to_vec()
+    ["setpriv", "--pdeathsig", "KILL", "chrt", "--batch", "0", "taskset", "-c", &core].map(str::to_owned).to_vec()
 }
 
 /// A loop device. It is given back when dropped; the kernel does that when the last who has it open closes it

@@ -77,12 +77,7 @@ impl<'a> Launcher<'a> {
     pub(super) fn start(&self, config: &str, reactors: usize) -> Result<Scstd> {
         let mut arguments = vec!["--reactors".to_owned(), reactors.to_string()];
         arguments.extend(self.options.scstd_arguments.iter().cloned());
-        let mut launcher = self.pin.clone();
-        if reactors > 1 {
-            // On cores of their own threads do not preempt each other. On the one that they share here, each command that
-            // arrives for one would let it take the other's place, but for this policy.
-            launcher.extend(["chrt", "--batch", "0"].map(str::to_owned));
-        }
+        let launcher = self.pin.clone();
         Scstd::start_with(ScstdOptions { launcher, arguments, ..ScstdOptions::new(&self.binary, config)? })
     }
 

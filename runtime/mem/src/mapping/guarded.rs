@@ -1,22 +1,24 @@
 //! A copy into memory that may be gone: pages of a file that another program cuts.
 //!
 //! The touch of such a page is SIGBUS. The copy is a single instruction, so that the handler of the signal knows it by its
-//! address and lets the program go on behind it; the processor has counted what was left to copy. Other instructions of this
-//! crate touch no such memory, and a SIGBUS of anything else goes to the handler that was there before.
+//! address and lets the program go on behind it; the processor has counted what was left to copy. No other instruction of this
+//! program touches such memory, and any other SIGBUS ends the process, as it does by default.
 
-pub(super) use processor::{can, copy};
+pub(super) use processor::copy;
+use processor::{is_possible, step_over};
 
 /// Whether the handler is in place; puts it there.
 pub(super) fn prepare() -> bool {
-    can() && handler::install()
+    is_possible() && handler::install()
 }
 
 #[cfg(target_arch = "x86_64")]
 mod processor {
     use std::arch::naked_asm;
 
-    pub(crate) const fn can() -> bool {
-        true
+    /// Old processors have the instruction, but are slow at it.
+    pub(super) fn is_possible() -> bool {
+        std::arch::is_x86_feature_detected!("ermsb")
     }
 
     /// Length of `rep movsb`.
@@ -42,8 +44,12 @@ mod processor {
     }
 
     /// Steps over the copying instruction, when that is where the program is.
-    pub(super) fn step_over(context: &mut libc::ucontext_t) -> bool {
-        let at = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+    ///
+    /// # Safety
+    /// `context` is what the kernel has passed to a handler.
+    pub(super) unsafe fn step_over(context: *mut libc::ucontext_t) -> bool {
+        // SAFETY: as the caller says.
+        let at = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
         let copies = *at == copy_bytes as *const () as i64;
         if copies {
             *at += INSTRUCTION_BYTES;
@@ -54,7 +60,7 @@ mod processor {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod processor {
-    pub(crate) const fn can() -> bool {
+    pub(super) fn is_possible() -> bool {
         false
     }
 
@@ -62,7 +68,7 @@ mod processor {
         false
     }
 
-    pub(super) fn step_over(_: &mut libc::ucontext_t) -> bool {
+    pub(super) unsafe fn step_over(_: *mut libc::ucontext_t) -> bool {
         false
     }
 }
@@ -73,34 +79,30 @@ mod handler {
     use std::ptr;
     use std::sync::OnceLock;
 
-    /// What was there before.
-    static BEFORE: OnceLock<Option<libc::sigaction>> = OnceLock::new();
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
 
     pub(super) fn install() -> bool {
-        BEFORE.get_or_init(exchange).is_some()
+        *INSTALLED.get_or_init(|| {
+            // SAFETY: all zeros is a valid sigaction, with an empty mask.
+            let mut action: libc::sigaction = unsafe { mem::zeroed() };
+            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+            // SAFETY: the handler calls nothing that a handler may not call. The one that it replaces is that of Rust's runtime, whose
+            // business is a stack that overflows; on Linux that is SIGSEGV.
+            unsafe { libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()) == 0 }
+        })
     }
 
-    fn exchange() -> Option<libc::sigaction> {
-        // SAFETY: all zeros is a valid sigaction, and an empty mask.
-        let (mut ours, mut before) = unsafe { mem::zeroed::<(libc::sigaction, libc::sigaction)>() };
-        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
-        ours.sa_sigaction = handler as libc::sighandler_t;
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: the handler calls nothing that a handler may not call.
-        (unsafe { libc::sigaction(libc::SIGBUS, &ours, &mut before) } == 0).then_some(before)
-    }
-
-    extern "C" fn on_sigbus(_: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
-        // SAFETY: the kernel passes a ucontext_t to a handler with SA_SIGINFO, and it is this one's alone.
-        if super::processor::step_over(unsafe { &mut *context.cast::<libc::ucontext_t>() }) {
-            return;
+    extern "C" fn on_sigbus(signal: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: with SA_SIGINFO the kernel passes a ucontext_t, and it is this handler's alone. The default action needs nothing,
+        // and is taken when the handler returns: the signal is blocked until then.
+        unsafe {
+            if !super::step_over(context.cast()) {
+                libc::signal(libc::SIGBUS, libc::SIG_DFL);
+                libc::raise(signal);
+            }
         }
-        // SAFETY: all zeros is the default action.
-        let default = unsafe { mem::zeroed() };
-        let before = BEFORE.get().and_then(Option::as_ref).unwrap_or(&default);
-        // The instruction is repeated, and then it is that one's.
-        // SAFETY: `before` is what sigaction returned.
-        unsafe { libc::sigaction(libc::SIGBUS, before, ptr::null_mut()) };
     }
 }
 
@@ -133,28 +135,33 @@ mod tests {
         unsafe { libc::munmap(base.cast(), 3 * 4096) };
     }
 
-    /// Tells a process that it is the one to die.
+    /// Tells a process that it is the one to die, and of what.
     const VICTIM: &str = "SCST_MEM_SIGBUS";
 
     #[test]
-    fn another_sigbus_is_the_end_as_ever() {
-        if std::env::var_os(VICTIM).is_some() {
+    fn any_other_sigbus_ends_the_process() {
+        if let Ok(how) = std::env::var(VICTIM) {
             assert!(prepare());
             let file = tempfile::tempfile().unwrap();
             let fd = file.as_raw_fd();
-            // SAFETY: a new mapping, of an empty file: to read it is SIGBUS, which is what is wanted.
+            // SAFETY: a new mapping, of an empty file: to read it is SIGBUS, which is what is wanted, as is the signal by itself.
             unsafe {
                 let base = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0);
-                std::ptr::read_volatile(base.cast::<u8>());
+                match how.as_str() {
+                    "sent" => libc::kill(libc::getpid(), libc::SIGBUS),
+                    _ => i32::from(std::ptr::read_volatile(base.cast::<u8>())),
+                };
             }
             return;
         }
-        let victim = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "mapping::guarded::tests::another_sigbus_is_the_end_as_ever"])
-            .env(VICTIM, "")
-            .output()
-            .unwrap();
-        let signal = std::os::unix::process::ExitStatusExt::signal(&victim.status);
-        assert_eq!(signal, Some(libc::SIGBUS), "{victim:?}");
+        for how in ["sent", "touched"] {
+            let victim = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "mapping::guarded::tests::any_other_sigbus_ends_the_process"])
+                .env(VICTIM, how)
+                .output()
+                .unwrap();
+            let signal = std::os::unix::process::ExitStatusExt::signal(&victim.status);
+            assert_eq!(signal, Some(libc::SIGBUS), "{how}: {victim:?}");
+        }
     }
 }

@@ -157,12 +157,23 @@ fn the_bytes_of_a_file_are_not_for_us() {
 
 #[cfg(target_arch = "x86_64")]
 mod written {
+    use std::time::SystemTime;
+
     use super::*;
+
+    const PIECE: u64 = 64 << 10;
 
     fn in_memory(bytes: u64) -> (Arc<File>, FilePages) {
         let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
         file.set_len(bytes).unwrap();
         let pages = FilePages::writable(Arc::clone(&file), bytes).unwrap();
+        (file, pages)
+    }
+
+    /// One that has been written so often that it is written through the mapping from here on.
+    fn worn_in(bytes: u64) -> (Arc<File>, FilePages) {
+        let (file, pages) = in_memory(bytes);
+        while !pages.write(NOW, 0, &vec![0; bytes as usize]) {}
         (file, pages)
     }
 
@@ -174,8 +185,9 @@ mod written {
 
     #[test]
     fn what_is_written_through_the_mapping_is_in_the_file() {
-        let (file, pages) = in_memory(4 * PAGE);
-        assert!(pages.takes_writes());
+        let (file, pages) = worn_in(4 * PAGE);
+        file.set_len(0).unwrap();
+        file.set_len(4 * PAGE).unwrap();
         let data: Vec<u8> = (0..6000).map(|i| i as u8).collect();
         assert!(pages.write(NOW, PAGE + 10, &data));
         assert_eq!(content(&file, PAGE + 10, data.len()), data);
@@ -186,9 +198,29 @@ mod written {
     }
 
     #[test]
+    fn what_is_written_for_the_first_time_is_written_the_ordinary_way() {
+        let (file, pages) = in_memory(3 * PIECE);
+        let large = vec![1; PIECE as usize];
+        let small = &large[..PAGE as usize];
+        for _ in 0..2 {
+            assert!(!pages.write(NOW, 0, &large));
+        }
+        assert!(pages.write(NOW, 0, &large));
+        for n in 0..32 {
+            assert!(!pages.write(NOW, PIECE + n % 16 * PAGE, small), "{n}");
+        }
+        assert!(pages.write(NOW, PIECE, small));
+        assert!(!pages.write(NOW, 2 * PIECE - PAGE, &large), "the next piece is not worn in");
+        assert_eq!(content(&file, 0, PIECE as usize), large);
+        assert_eq!(
+            content(&file, PIECE + PAGE, 2 * PIECE as usize - PAGE as usize),
+            vec![0; 2 * PIECE as usize - PAGE as usize]
+        );
+    }
+
+    #[test]
     fn what_was_cut_off_is_not_written() {
-        let (file, pages) = in_memory(4 * PAGE);
-        assert!(pages.write(NOW, 0, &[1; 4 * PAGE as usize]));
+        let (file, pages) = worn_in(4 * PAGE);
         file.set_len(PAGE + 512).unwrap();
         assert!(!pages.write(NOW, 2 * PAGE, &[2; 512]), "the page is gone");
         let soon = NOW.after(BELIEVED);
@@ -202,17 +234,27 @@ mod written {
     }
 
     #[test]
+    fn that_the_file_was_modified_is_seen() {
+        let (file, pages) = worn_in(PAGE);
+        let long_ago = SystemTime::UNIX_EPOCH;
+        file.set_modified(long_ago).unwrap();
+        assert!(pages.write(NOW, 0, &[1]));
+        assert_eq!(file.metadata().unwrap().modified().unwrap(), long_ago, "not with each WRITE");
+        assert!(pages.write(NOW.after(BELIEVED), 0, &[1]));
+        assert!(file.metadata().unwrap().modified().unwrap() > long_ago);
+    }
+
+    #[test]
     fn two_writes_of_a_block_leave_one_of_them() {
-        const BLOCK: usize = 64 << 10;
-        let (file, pages) = in_memory(4 * BLOCK as u64);
+        let (file, pages) = worn_in(4 * PIECE);
         let turn = Barrier::new(2);
         let write = |byte: u8| {
-            let data = [byte; 2 * BLOCK];
+            let data = vec![byte; 2 * PIECE as usize];
             for _ in 0..2000 {
                 turn.wait();
-                assert!(pages.write(NOW, BLOCK as u64, &data));
+                assert!(pages.write(NOW, PIECE, &data));
                 turn.wait();
-                for block in content(&file, BLOCK as u64, data.len()).chunks(BLOCK) {
+                for block in content(&file, PIECE, data.len()).chunks(PIECE as usize) {
                     assert!(block.iter().all(|byte| *byte == block[0]), "bytes of both");
                 }
             }
@@ -226,7 +268,8 @@ mod written {
     #[test]
     fn other_files_are_not_written_like_that() {
         let error = FilePages::writable(file(64 << 10), 64 << 10).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-        assert!(!FilePages::new(file(64 << 10), 64 << 10).unwrap().takes_writes());
+        assert_eq!(error.to_string(), "the file is not on tmpfs");
+        let pages = FilePages::new(file(64 << 10), 64 << 10).unwrap();
+        assert!((0..10).all(|_| !pages.write(NOW, 0, &vec![1; 64 << 10])));
     }
 }
