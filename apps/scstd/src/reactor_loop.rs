@@ -280,10 +280,11 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         let now = self.backend.now();
         self.busy = false;
         let idle = self.completions.is_empty();
-        self.hand_out(now);
-        self.open_mail(now);
-        self.time_outs(now);
-        self.work(now);
+        let done = self.hand_out(now);
+        let came = self.open_mail(now) | self.time_outs(now);
+        if came || !done {
+            self.work(now);
+        }
         self.send_mail();
         self.pool.maintain(now, idle);
         if self.shutting_down && self.driver.idle() {
@@ -304,9 +305,12 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         [limit, self.shard.poll_timeout(), self.driver.poll_timeout(), retry, purge].into_iter().flatten().min()
     }
 
-    fn hand_out(&mut self, now: Nanos) {
+    /// True: the last of it has been worked on already.
+    fn hand_out(&mut self, now: Nanos) -> bool {
         let mut completions = std::mem::take(&mut self.completions);
+        let mut done = false;
         for completion in completions.drain(..) {
+            done = false;
             match completion {
                 Completion::Io(io) => {
                     let mut cx =
@@ -320,17 +324,20 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
                     // many connections are more than the near caches hold.
                     if self.shard.wants_buffers() {
                         self.work(now);
+                        done = true;
                     }
                 }
             }
         }
         self.completions = completions;
+        done
     }
 
-    fn open_mail(&mut self, now: Nanos) {
-        for _ in 0..MAIL_PER_TURN {
+    /// Whether there was some.
+    fn open_mail(&mut self, now: Nanos) -> bool {
+        for n in 0..MAIL_PER_TURN {
             match self.post.take() {
-                None => return,
+                None => return n > 0,
                 Some(Inbound::Engine(message)) => self.shard.message(now, message),
                 Some(Inbound::Driver(message)) => {
                     self.driver.message(now, message, &mut self.backend, &mut self.pool, &mut self.shard);
@@ -342,6 +349,7 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             }
         }
         self.busy = true;
+        true
     }
 
     fn carry_out(&mut self, now: Nanos, request: Request) -> io::Result<Option<SocketAddr>> {
@@ -379,13 +387,17 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         Ok(None)
     }
 
-    fn time_outs(&mut self, now: Nanos) {
-        if self.shard.poll_timeout().is_some_and(|at| at <= now) {
+    /// Whether there was one.
+    fn time_outs(&mut self, now: Nanos) -> bool {
+        let shard = self.shard.poll_timeout().is_some_and(|at| at <= now);
+        if shard {
             self.shard.handle_timeout(now);
         }
-        if self.driver.poll_timeout().is_some_and(|at| at <= now) {
+        let driver = self.driver.poll_timeout().is_some_and(|at| at <= now);
+        if driver {
             self.driver.handle_timeout(now, &mut self.backend, &mut self.pool, &mut self.shard);
         }
+        shard || driver
     }
 
     /// Shard and driver give each other work until neither has any.

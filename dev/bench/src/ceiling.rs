@@ -1,4 +1,5 @@
-//! The `inline` sub-command: one thread that reads or writes a file directly, the least that a page-cached block costs.
+//! What the parts of a command cost by themselves: the `inline` sub-command, one thread that reads or writes a file directly, the
+//! least that a page-cached block costs; `pass`, one CRC32C over a command's data and headers; fio.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -62,6 +63,43 @@ pub(crate) fn run(options: &InlineOptions) -> Result<LoadReport> {
     Ok(report(count as f64 / seconds, options.size, used.as_secs_f64() / seconds))
 }
 
+/// Options of `pass`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PassOptions {
+    /// Bytes of data of a command.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) size: u32,
+    /// Commands of a batch, each with a buffer of its own.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: usize,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) seconds: f64,
+}
+
+/// One CRC32C over the data of each command of a batch, and over the headers of command and response, again and again.
+pub(crate) fn pass(options: &PassOptions) -> Result<LoadReport> {
+    const HEADERS: usize = 2 * 48;
+    let (data, headers) = (vec![Rng::new(1).bytes(options.size as usize); options.depth], [1u8; HEADERS]);
+    let (mut count, mut sum, start) = (0_u64, 0, Instant::now());
+    let (own, time) = (cpu_time(std::process::id())?, Duration::from_secs_f64(options.seconds));
+    while start.elapsed() < time {
+        // Enough between two readings of the clock that they do not count.
+        for _ in 0..(1 << 20) / (options.depth * options.size as usize).clamp(1, 1 << 20) + 1 {
+            for data in &data {
+                sum ^= crc32c::crc32c(std::hint::black_box(data));
+                for header in headers.chunks(HEADERS / 2) {
+                    sum ^= crc32c::crc32c(std::hint::black_box(header));
+                }
+            }
+            count += data.len() as u64;
+        }
+    }
+    std::hint::black_box(sum);
+    let (seconds, used) = (start.elapsed().as_secs_f64(), cpu_time(std::process::id())?.saturating_sub(own));
+    Ok(report(count as f64 / seconds, options.size, used.as_secs_f64() / seconds))
+}
+
 fn report(iops: f64, size: u32, busy: f64) -> LoadReport {
     let mean = 1e6 / iops;
     LoadReport {
@@ -120,6 +158,12 @@ mod tests {
         assert_eq!(parse_fio(&text, Operation::Read), Some(5000.0));
         assert_eq!(parse_fio(&text, Operation::Write), Some(7000.0));
         assert_eq!(parse_fio("nothing", Operation::Read), None);
+    }
+
+    #[test]
+    fn a_longer_pass_takes_longer() {
+        let pass = |size| pass(&PassOptions { size, depth: 4, seconds: 0.01 }).unwrap();
+        assert!(pass(1 << 20).iops < pass(4096).iops);
     }
 
     #[test]

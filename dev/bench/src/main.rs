@@ -45,6 +45,8 @@ enum Subcommands {
     Echo(echo::EchoOptions),
     /// Reads or writes a file directly, again and again: what a page-cached block costs.
     Inline(ceiling::InlineOptions),
+    /// Computes one CRC32C per command, again and again: what a digest must cost.
+    Pass(ceiling::PassOptions),
     /// Logs in and does nothing: what idle sessions cost a running target.
     Idle(idle::IdleOptions),
     /// Measures scstd, tgt and the minimal responder in turn, and prints a table.
@@ -66,6 +68,10 @@ fn main() -> Result<()> {
         Subcommands::Echo(options) => echo::run(&options),
         Subcommands::Inline(options) => {
             println!("{}", ceiling::run(&options)?.to_line());
+            Ok(())
+        }
+        Subcommands::Pass(options) => {
+            println!("{}", ceiling::pass(&options)?.to_line());
             Ok(())
         }
         Subcommands::Idle(options) => {

@@ -41,6 +41,8 @@ pub(super) enum Role {
     Inline,
     /// fio with io_uring.
     Fio,
+    /// One CRC32C over what a command moves.
+    Pass,
 }
 
 impl Role {
@@ -61,6 +63,7 @@ impl Role {
             Self::Echo => "echo",
             Self::Inline => "inline pread/pwrite",
             Self::Fio => "fio io_uring",
+            Self::Pass => "one CRC32C pass",
         }
     }
 
@@ -72,6 +75,7 @@ impl Role {
             Self::Nbdkit | Self::Echo => !case.digests,
             Self::Inline => case.connections == 1 && !case.digests,
             Self::Fio => case.connections == 1 && !case.digests,
+            Self::Pass => case.connections == 1 && case.digests,
             Self::ScstdZeroCopy | Self::ScstdDirect => case.connections == 1,
             _ => true,
         }
@@ -89,6 +93,8 @@ pub(super) enum Way {
     Echo { portal: SocketAddr, pid: u32 },
     /// A file, without a target.
     File(PathBuf),
+    /// The processor alone.
+    Processor,
 }
 
 /// One target and LUN to measure.
@@ -117,5 +123,6 @@ mod tests {
         assert!(!Role::ScstdPrivate.plays(&case(32, 1, false)) && Role::ScstdPrivate.plays(&case(32, 4, false)));
         assert!(Role::ScstdPoll.plays(&case(1, 1, false)) && !Role::ScstdPoll.plays(&case(32, 1, false)));
         assert!(!Role::Nbdkit.plays(&case(32, 1, true)) && !Role::Fio.plays(&case(32, 4, false)));
+        assert!(Role::Pass.plays(&case(32, 1, true)) && !Role::Pass.plays(&case(32, 1, false)));
     }
 }

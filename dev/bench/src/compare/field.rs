@@ -75,6 +75,7 @@ pub(super) fn start(options: &CompareOptions) -> Result<Field> {
     let (child, portal) = peers::echo(&pin)?;
     contenders.push(Contender { role: Role::Echo, way: Way::Echo { portal, pid: child.pid() } });
     children.push(child);
+    contenders.push(Contender { role: Role::Pass, way: Way::Processor });
     contenders.push(Contender { role: Role::Inline, way: Way::File(file.clone()) });
     if Command::new("fio").arg("--version").output().is_ok() {
         contenders.push(Contender { role: Role::Fio, way: Way::File(file) });

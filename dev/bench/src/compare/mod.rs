@@ -194,6 +194,7 @@ fn measure_undisturbed(options: &CompareOptions, contender: &Contender, case: &C
 fn measure(options: &CompareOptions, contender: &Contender, case: &Case) -> Result<LoadReport> {
     let (portal, pid) = match &contender.way {
         Way::File(file) => return measure_file(options, contender.role, file.clone(), case),
+        Way::Processor => return measure_pass(options, case),
         Way::Iscsi { portal, pid, .. } | Way::Nbd { portal, pid } | Way::Echo { portal, pid } => {
             (portal.to_string(), pid.to_string())
         }
@@ -221,11 +222,23 @@ fn measure_file(options: &CompareOptions, role: Role, file: PathBuf, case: &Case
     if role == Role::Fio {
         return ceiling::fio(options.target_core, &inline.file.clone(), &inline, case.depth);
     }
-    let mut command = Command::new("taskset");
-    command.args(["-c", &options.target_core.to_string()]).arg(std::env::current_exe()?).arg("inline");
+    let mut command = on_target_core(options, "inline")?;
     command.arg("--file").arg(&inline.file).args(["--seconds", &seconds.to_string()]);
     // The same arguments as those of a load, as far as there are such.
     report_of(command.args(&case.arguments()[..6]))
+}
+
+fn measure_pass(options: &CompareOptions, case: &Case) -> Result<LoadReport> {
+    let mut command = on_target_core(options, "pass")?;
+    command.args(["--size", &case.size.to_string(), "--depth", &case.depth.to_string()]);
+    report_of(command.args(["--seconds", &options.seconds.to_string()]))
+}
+
+/// A sub-command of this program.
+fn on_target_core(options: &CompareOptions, name: &str) -> Result<Command> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &options.target_core.to_string()]).arg(std::env::current_exe()?).arg(name);
+    Ok(command)
 }
 
 fn report_of(command: &mut Command) -> Result<LoadReport> {

@@ -10,6 +10,7 @@
 
 mod alarm;
 mod discard;
+mod entry;
 mod ops;
 mod registered;
 mod setup;
@@ -43,6 +44,7 @@ use crate::spin::Spin;
 pub use setup::UringError;
 
 use alarm::Alarm;
+use entry::Entry;
 use ops::{OpTable, Tag};
 use registered::Registered;
 use sockets::SocketState;
@@ -56,6 +58,7 @@ pub struct Uring {
     ring: IoUring,
     /// The ring was made disabled, to be bound to the thread that first enters it.
     disabled: bool,
+    entry: Entry,
     /// Receives can be told to wait before they try (Linux 5.19; rings that are made disabled are younger).
     has_poll_first: bool,
     /// The last turn found nothing to do and slept.
@@ -111,6 +114,7 @@ impl Uring {
         let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
         Ok(Self {
             registered: Registered::new(&ring.ring, config.register_buffers),
+            entry: Entry::by_descriptor(&ring.ring),
             ring: ring.ring,
             disabled: ring.disabled,
             has_poll_first: ring.disabled,
@@ -180,16 +184,20 @@ impl Uring {
         if self.disabled {
             self.ring.submitter().register_enable_rings()?;
             self.disabled = false;
+            self.entry = Entry::by_number(&self.ring);
         }
         let result = match timeout {
-            None => self.ring.submitter().submit_and_wait(want),
+            None => {
+                let to_submit = self.ring.submission().len();
+                self.entry.enter(to_submit as u32, want as u32)
+            }
             Some(left) => {
                 let ts = types::Timespec::new().sec(left.0 / 1_000_000_000).nsec((left.0 % 1_000_000_000) as u32);
-                self.ring.submitter().submit_with_args(want, &types::SubmitArgs::new().timespec(&ts))
+                self.ring.submitter().submit_with_args(want, &types::SubmitArgs::new().timespec(&ts)).map(drop)
             }
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             // The time is over, a signal came, the completions must be taken first, or memory is short for a moment:
             // the caller reaps and comes again.
             Err(e) => match e.raw_os_error() {
@@ -480,6 +488,8 @@ impl Drop for Uring {
     /// The kernel may still write to arenas and slots: nothing is freed before every operation has ended. If that
     /// cannot be seen to (another thread drops it), the memory is left to the kernel for good.
     fn drop(&mut self) {
+        // This may be another thread, to which the number means another ring.
+        self.entry = Entry::by_descriptor(&self.ring);
         for (_, state) in self.sockets.iter() {
             state.socket.shutdown();
         }
