@@ -4,8 +4,8 @@
 //! the [`Backend`] and the [`Post`], through which reactors and the control plane talk.
 //!
 //! One [`ReactorLoop::turn`]: wait; hand out completions (storage to the shard, sockets to the driver, at once carrying out
-//! what wants buffers); open the mail; time-outs; run the shard and flush the driver until both have nothing to do; send
-//! mail. A turn never blocks outside of `wait`, and in the steady state it allocates nothing.
+//! what wants buffers); open the mail; time-outs; run the shard and flush the driver until both have nothing to do, unless that
+//! has just been done; send mail. A turn never blocks outside of `wait`, and in the steady state it allocates nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -6,13 +6,13 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::inbox::{Filled, Inbox};
 use crate::load::{LoadOptions, Operation};
 use crate::outbox::{Outbox, Payload};
-use crate::peer::{Link, PAYLOAD, Peer, READY_BELOW, Ready, Shared, Tags};
+use crate::peer::{Link, PAYLOAD, Peer, READY_BELOW, Ready, Shared, Tags, receive_fixed};
 use crate::responder::{PAYLOAD_BYTES, Responder, serve};
 
 /// Options of `echo`.
@@ -174,26 +174,14 @@ impl Peer for EchoConnection {
     }
 
     fn receive(&mut self, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
-        let mut time = None;
-        loop {
-            match self.inbox.fill(&self.link.stream)? {
-                Filled::Some => {}
-                Filled::Nothing => return Ok(time),
-                Filled::Closed => bail!("the server closed a connection"),
-            }
-            let full = self.inbox.is_full();
-            let now = clock();
-            time = Some(now);
-            while self.inbox.next_fixed::<HEADER>(self.answer).is_some() {
-                let issued = self.tags.end(self.oldest)?;
-                self.oldest = (self.oldest + 1) % (2 * self.depth) as u32;
-                self.link.completed += 1;
-                shared.count(now, issued);
-            }
-            if !full {
-                return Ok(time);
-            }
-        }
+        let Self { link, inbox, tags, oldest, depth, .. } = self;
+        receive_fixed::<HEADER>(&link.stream, inbox, self.answer, clock, |_, now| {
+            let issued = tags.end(*oldest)?;
+            *oldest = (*oldest + 1) % (2 * *depth) as u32;
+            link.completed += 1;
+            shared.count(now, issued);
+            Ok(())
+        })
     }
 }
 

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail, ensure};
 use scst_testkit::rng::Rng;
 
-use crate::inbox::{Filled, Inbox};
+use crate::inbox::Inbox;
 use crate::load::{LoadOptions, Operation};
-use crate::peer::{Link, PAYLOAD, Peer, Picker, READY_BELOW, Ready, Shared, Tags};
+use crate::peer::{Link, PAYLOAD, Peer, Picker, READY_BELOW, Ready, Shared, Tags, receive_fixed};
 
 const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
@@ -128,28 +128,16 @@ impl Peer for NbdConnection {
 
     fn receive(&mut self, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>> {
         let data = if self.operation == Operation::Read { self.length } else { 0 };
-        let mut time = None;
-        loop {
-            match self.inbox.fill(&self.link.stream)? {
-                Filled::Some => {}
-                Filled::Nothing => return Ok(time),
-                Filled::Closed => bail!("the server closed a connection"),
-            }
-            let full = self.inbox.is_full();
-            let now = clock();
-            time = Some(now);
-            while let Some(reply) = self.inbox.next_fixed::<REPLY>(data) {
-                let word = |at: usize| u32::from_be_bytes([reply[at], reply[at + 1], reply[at + 2], reply[at + 3]]);
-                ensure!(word(0) == REPLY_MAGIC, "no reply: {reply:02x?}");
-                ensure!(word(4) == 0, "a command ended with error {}", word(4));
-                let issued = self.tags.end(word(12))?;
-                self.link.completed += 1;
-                shared.count(now, issued);
-            }
-            if !full {
-                return Ok(time);
-            }
-        }
+        let Self { link, inbox, tags, .. } = self;
+        receive_fixed::<REPLY>(&link.stream, inbox, data, clock, |reply, now| {
+            let word = |at: usize| u32::from_be_bytes([reply[at], reply[at + 1], reply[at + 2], reply[at + 3]]);
+            ensure!(word(0) == REPLY_MAGIC, "no reply: {reply:02x?}");
+            ensure!(word(4) == 0, "a command ended with error {}", word(4));
+            let issued = tags.end(word(12))?;
+            link.completed += 1;
+            shared.count(now, issued);
+            Ok(())
+        })
     }
 }
 

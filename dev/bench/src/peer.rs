@@ -2,10 +2,11 @@
 
 use std::net::TcpStream;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use scst_testkit::rng::Rng;
 
 use crate::histogram::Histogram;
+use crate::inbox::{Filled, Inbox};
 use crate::load::{LoadOptions, Order};
 use crate::outbox::Outbox;
 use crate::sys::Memory;
@@ -25,6 +26,33 @@ pub(crate) trait Peer {
     fn issue(&mut self, now: u64, shared: &mut Shared);
     /// Takes what the socket has and handles all responses; when, if there was something.
     fn receive(&mut self, clock: impl Fn() -> u64, shared: &mut Shared) -> Result<Option<u64>>;
+}
+
+/// Takes what the socket has, as answers of `N` bytes with `data` bytes behind each; when, if there was something.
+pub(crate) fn receive_fixed<const N: usize>(
+    stream: &TcpStream,
+    inbox: &mut Inbox,
+    data: usize,
+    clock: impl Fn() -> u64,
+    mut answer: impl FnMut([u8; N], u64) -> Result<()>,
+) -> Result<Option<u64>> {
+    let mut time = None;
+    loop {
+        match inbox.fill(stream)? {
+            Filled::Some => {}
+            Filled::Nothing => return Ok(time),
+            Filled::Closed => bail!("the server closed a connection"),
+        }
+        let full = inbox.is_full();
+        let now = clock();
+        time = Some(now);
+        while let Some(bytes) = inbox.next_fixed(data) {
+            answer(bytes, now)?;
+        }
+        if !full {
+            return Ok(time);
+        }
+    }
 }
 
 /// The socket, non-blocking, and what waits to be sent.
