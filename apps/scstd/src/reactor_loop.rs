@@ -52,7 +52,7 @@ pub trait DeviceLink {
 /// What comes into a reactor, besides completions.
 pub enum Inbound {
     /// From the engine of another reactor.
-    Engine(Message),
+    Engine(Box<Message>),
     /// From the driver of another reactor.
     Driver(DriverMessage),
     /// From the control plane; answered by [`ReportKind::Done`] with the same ticket.
@@ -134,6 +134,13 @@ pub enum ReportKind {
     Statistics(Box<Snapshot>),
     /// Nothing of a device is left on this reactor.
     DeviceRemoved(DeviceId),
+    /// Commands of a device go on without their session because its storage does not answer, or none does any more.
+    DeviceStuck {
+        /// The device.
+        device: DeviceId,
+        /// Some do.
+        stuck: bool,
+    },
     /// After [`Request::Shutdown`]: no connection is left.
     Idle,
     /// The loop has ended: asked to, or because the back-end is broken.
@@ -287,7 +294,7 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         }
         self.send_mail();
         self.pool.maintain(now, idle);
-        if self.shutting_down && self.driver.idle() {
+        if self.shutting_down && self.driver.idle() && self.shard.engine().parked_commands() == 0 {
             self.shutting_down = false;
             self.report(ReportKind::Idle);
         }
@@ -338,7 +345,7 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
         for n in 0..MAIL_PER_TURN {
             match self.post.take() {
                 None => return n > 0,
-                Some(Inbound::Engine(message)) => self.shard.message(now, message),
+                Some(Inbound::Engine(message)) => self.shard.message(now, *message),
                 Some(Inbound::Driver(message)) => {
                     self.driver.message(now, message, &mut self.backend, &mut self.pool, &mut self.shard);
                 }
@@ -434,11 +441,16 @@ impl<B: Backend, P: Post> ReactorLoop<B, P> {
             self.send(to, Inbound::Driver(message));
         }
         let mut notices = std::mem::take(&mut self.outbox.notices);
-        for Notice::DeviceRemoved(device) in notices.drain(..) {
-            if let Some(link) = self.links.remove(&device) {
-                link.close(&mut self.backend);
+        for notice in notices.drain(..) {
+            match notice {
+                Notice::DeviceRemoved(device) => {
+                    if let Some(link) = self.links.remove(&device) {
+                        link.close(&mut self.backend);
+                    }
+                    self.report(ReportKind::DeviceRemoved(device));
+                }
+                Notice::DeviceStuck { device, stuck } => self.report(ReportKind::DeviceStuck { device, stuck }),
             }
-            self.report(ReportKind::DeviceRemoved(device));
         }
         self.outbox.notices = notices;
     }

@@ -34,6 +34,9 @@ bitflags! {
         const FLUSH = 1 << 12;
         /// The CDB does not say how long the data are: the transport's expected length counts.
         const UNKNOWN_LENGTH = 1 << 13;
+        /// Depends on nothing that a barrier protects: answered whatever is closed, and closing waits for it as little
+        /// (INQUIRY, REPORT LUNS, REQUEST SENSE, TEST UNIT READY, what is supported).
+        const UNBLOCKED = 1 << 14;
     }
 }
 

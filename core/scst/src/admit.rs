@@ -102,6 +102,7 @@ impl Engine {
         let alone = session.commands == 0;
         session.commands += 1;
         let mut before = NONE;
+        let mut loose = slot == NONE;
         if let Some(nexus) = &mut nexus {
             (command.nexus, command.device) = (slot, device);
             nexus.commands += 1;
@@ -110,10 +111,16 @@ impl Engine {
                 return Ok(id);
             }
             // Its place in the order is where it arrived, not where its buffer or its data are there.
-            if !new.held {
-                let device = self.devices.get(nexus.device.0 as usize).and_then(Option::as_ref);
+            if new.held {
+                loose = true;
+            } else {
+                let device = self.devices.get(nexus.device.index()).and_then(Option::as_ref);
                 before = nexus.take_in(command, index, device.is_some_and(|d| d.control.restricted_reordering));
             }
+        }
+        if loose {
+            command.marks |= CommandMarks::LOOSE;
+            session.loose.push(index);
         }
         if before != NONE
             && let Some(before) = self.commands.at_mut(before)
@@ -242,6 +249,12 @@ impl Engine {
     pub(crate) fn deliver(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
         command.marks.remove(CommandMarks::UNDELIVERED);
+        if command.nexus != NONE && command.marks.contains(CommandMarks::LOOSE) {
+            command.marks.remove(CommandMarks::LOOSE);
+            let session = command.session;
+            self.no_longer_loose(session, id.index);
+        }
+        let Some(command) = self.command(id) else { return };
         match command.state {
             CommandState::Held => self.enter_task_set(id, fx),
             CommandState::AwaitingBuffer | CommandState::AwaitingData => self.join_task_set(id),

@@ -5,6 +5,7 @@ use scst_scsi::{Cdb, SenseData, TaskAttribute};
 
 use crate::Nanos;
 use crate::buffer::SgList;
+use crate::event::{BarrierId, BarrierScope};
 use crate::handler::{Outcome, Parsed};
 use crate::ids::{DeviceId, SessionId};
 use crate::slab::Vacant;
@@ -26,6 +27,8 @@ pub enum CommandState {
     AwaitingBarrier,
     /// A device handler, or the core, works on it.
     Executing,
+    /// It has changed something that others have to know; it is answered when every engine does.
+    Settling,
     /// The target driver sends its response.
     Responding,
 }
@@ -48,15 +51,21 @@ bitflags! {
         const UNDELIVERED = 1 << 5;
         /// Its session is going away: no response, whatever happened.
         const SESSION_GONE = 1 << 6;
-        /// It counts as ORDERED or HEAD OF QUEUE (see `Command::attribute`).
-        const COUNTED_ORDER = 1 << 7;
-        /// Its data are the driver's (see `NewCommand::data`): there is no buffer to give back.
-        const BORROWED = 1 << 9;
         /// Its way through the stages is measured (see `latency`).
         const MEASURED = 1 << 8;
+        /// Its data are the driver's (see `NewCommand::data`): there is no buffer to give back.
+        const BORROWED = 1 << 9;
         /// Its data-in are those of a file at the moment they are sent: until then it counts as executing, and stays in
         /// its task set.
         const MAPPED = 1 << 10;
+        /// Its session has gone on without it (see `park`).
+        const PARKED = 1 << 11;
+        /// It is in the list of its session (see `members`).
+        const LOOSE = 1 << 12;
+        /// The barrier that it owns is the fence of a command that is parked, or is to be.
+        const FENCED = 1 << 13;
+        /// It has been aborted and has ended, but that is told only with the function that aborted it (see `tmf`).
+        const HELD_BACK = 1 << 14;
     }
 }
 
@@ -82,6 +91,15 @@ pub(crate) struct Command {
     /// Neighbours in the list of its nexus (by slot), in the order they entered the task set.
     pub(crate) previous: u32,
     pub(crate) next: u32,
+    /// What waits for its end, as long as it is AWAITED (see `wait`).
+    pub(crate) waits: u32,
+    /// How many functions of its own session have aborted it and are not at their end, as long as it is ABORTED.
+    pub(crate) aborters: u16,
+    /// The slot of the barrier that it owns, as long as it OWNS_BARRIER.
+    pub(crate) barrier: u32,
+    /// The barrier that keeps it out, while it is `Blocked`, and since when one does.
+    pub(crate) kept_by: Option<(BarrierId, BarrierScope)>,
+    pub(crate) blocked_since: Nanos,
     pub(crate) sg: SgList,
     /// Bytes of the session's share that it takes.
     pub(crate) reserved: u32,
@@ -104,6 +122,11 @@ impl Vacant for Command {
             reject: None,
             previous: NONE,
             next: NONE,
+            waits: NONE,
+            aborters: 0,
+            barrier: NONE,
+            kept_by: None,
+            blocked_since: Nanos(0),
             sg: SgList::default(),
             reserved: 0,
             outcome: Outcome::good(0),

@@ -2,6 +2,7 @@
 //! INQUIRY for a LUN that is not there.
 
 use scst_scsi::lun::LunAddressMethod;
+use scst_scsi::opcode::PRIMARY;
 use scst_scsi::sense::SenseFormat;
 use scst_scsi::{Cdb, CommandFlags, DataDirection, Lun, SenseData, SenseKey};
 
@@ -66,16 +67,15 @@ fn byte(cdb: &Cdb, at: usize) -> u8 {
     cdb.bytes().get(at).copied().unwrap_or(0)
 }
 
-fn data_in(length: u32, flags: CommandFlags) -> Parsed {
+fn data_in(cdb: &Cdb, length: u32) -> Parsed {
     let direction = if length == 0 { DataDirection::None } else { DataDirection::FromDevice };
-    Parsed { direction, length, flags: flags | CommandFlags::CORE, ..Parsed::default() }
+    Parsed { direction, length, flags: flags_of(cdb), ..Parsed::default() }
 }
 
-const ALWAYS: CommandFlags = CommandFlags::RESERVED_OK
-    .union(CommandFlags::WRITE_EXCLUSIVE_OK)
-    .union(CommandFlags::EXCLUSIVE_ACCESS_OK)
-    .union(CommandFlags::STANDBY_OK)
-    .union(CommandFlags::UNAVAILABLE_OK);
+/// What the opcode table says of a command that the core answers.
+fn flags_of(cdb: &Cdb) -> CommandFlags {
+    PRIMARY.lookup(cdb).map_or(CommandFlags::empty(), |row| row.flags) | CommandFlags::CORE
+}
 
 fn parse_inquiry(cdb: &Cdb) -> Result<Parsed, SenseData> {
     let evpd = byte(cdb, 1) & 1 != 0;
@@ -86,7 +86,7 @@ fn parse_inquiry(cdb: &Cdb) -> Result<Parsed, SenseData> {
         return Err(SenseData::invalid_field_in_cdb(2, None));
     }
     let length = u32::from(byte(cdb, 3)) << 8 | u32::from(byte(cdb, 4));
-    Ok(data_in(length, ALWAYS | CommandFlags::SKIPS_UNIT_ATTENTION | CommandFlags::IMPLICIT_HEAD_OF_QUEUE))
+    Ok(data_in(cdb, length))
 }
 
 fn parse_report_luns(cdb: &Cdb) -> Result<Parsed, SenseData> {
@@ -98,7 +98,7 @@ fn parse_report_luns(cdb: &Cdb) -> Result<Parsed, SenseData> {
         return Err(SenseData::invalid_field_in_cdb(6, None));
     }
     let length = length.min(REPORT_LUNS_MAX);
-    Ok(data_in(length, ALWAYS | CommandFlags::SKIPS_UNIT_ATTENTION | CommandFlags::IMPLICIT_HEAD_OF_QUEUE))
+    Ok(data_in(cdb, length))
 }
 
 /// The longest LUN list there can be.
@@ -108,13 +108,7 @@ fn parse_request_sense(cdb: &Cdb) -> Result<Parsed, SenseData> {
     if byte(cdb, 1) & 0xfe != 0 {
         return Err(SenseData::invalid_field_in_cdb(1, None));
     }
-    Ok(data_in(u32::from(byte(cdb, 4)), ALWAYS | CommandFlags::SKIPS_UNIT_ATTENTION))
-}
-
-/// RESERVE is a conflict for others; RELEASE by others does nothing and is allowed (SPC-2 5.5.1).
-fn reserve_flags(release: bool) -> CommandFlags {
-    let flags = CommandFlags::CORE | CommandFlags::EXCLUSIVE | CommandFlags::STANDBY_OK;
-    if release { flags | CommandFlags::RESERVED_OK } else { flags }
+    Ok(data_in(cdb, u32::from(byte(cdb, 4))))
 }
 
 fn parse_reserve_6(cdb: &Cdb) -> Result<Parsed, SenseData> {
@@ -124,7 +118,7 @@ fn parse_reserve_6(cdb: &Cdb) -> Result<Parsed, SenseData> {
             return Err(SenseData::invalid_field_in_cdb(1, Some(bit)));
         }
     }
-    Ok(Parsed { flags: reserve_flags(cdb.opcode() == RELEASE_6), ..Parsed::default() })
+    Ok(Parsed { flags: flags_of(cdb), ..Parsed::default() })
 }
 
 fn parse_reserve_10(cdb: &Cdb) -> Result<Parsed, SenseData> {
@@ -136,7 +130,7 @@ fn parse_reserve_10(cdb: &Cdb) -> Result<Parsed, SenseData> {
     if byte(cdb, 7) != 0 || byte(cdb, 8) != 0 {
         return Err(SenseData::invalid_field_in_cdb(7, None));
     }
-    Ok(Parsed { flags: reserve_flags(cdb.opcode() == RELEASE_10), ..Parsed::default() })
+    Ok(Parsed { flags: flags_of(cdb), ..Parsed::default() })
 }
 
 impl Engine {
@@ -148,14 +142,16 @@ impl Engine {
         let descriptor = byte(&command.cdb, 1) & 1 != 0;
         let select = byte(&command.cdb, 2);
         let (sg, length) = (command.sg, command.parsed.length);
+        if matches!(opcode, RESERVE_6 | RESERVE_10 | RELEASE_6 | RELEASE_10) && !command.is_aborted() {
+            self.change_reservation(id, slot, opcode, fx);
+            return self.settle(fx);
+        }
         let outcome = match opcode {
             // A reset of its nexus has released what it held; this would come after it.
             _ if command.is_aborted() => Outcome::good(0),
             REPORT_LUNS => Outcome::good(self.report_luns(session, select, &sg, length, mem)),
             REQUEST_SENSE => Outcome::good(self.request_sense(slot, descriptor, &sg, length, mem)),
             INQUIRY => Outcome::good(absent_inquiry(&sg, length, mem)),
-            RESERVE_6 | RESERVE_10 => self.reserve(id, slot, fx),
-            RELEASE_6 | RELEASE_10 => self.release(id, slot, fx),
             _ => Outcome::check(SenseData::invalid_opcode()),
         };
         let place = fx.place();
@@ -206,7 +202,7 @@ impl Engine {
     ) -> u32 {
         let sense = match self.nexuses.at_mut(slot) {
             None => no_lun(),
-            Some(nexus) => match nexus.attentions.take() {
+            Some(nexus) => match nexus.take_attention() {
                 None => SenseData::new(SenseKey::NO_SENSE, scst_scsi::Asc(0)),
                 Some(asc) => {
                     self.attention_told(slot, asc);
@@ -221,30 +217,14 @@ impl Engine {
         length as u32
     }
 
-    fn reserve(&mut self, id: CmdId, slot: u32, fx: &mut Effects) -> Outcome {
+    fn change_reservation(&mut self, id: CmdId, slot: u32, opcode: u8, fx: &mut Effects) {
+        let reserves = matches!(opcode, RESERVE_6 | RESERVE_10);
         if let Some(nexus) = self.nexuses.at_mut(slot) {
-            nexus.holds = true;
+            nexus.holds |= reserves;
         }
-        self.change_reservation(id, slot, ReservationChange::Hold, fx)
-    }
-
-    fn release(&mut self, id: CmdId, slot: u32, fx: &mut Effects) -> Outcome {
-        self.change_reservation(id, slot, ReservationChange::ReleaseBy, fx)
-    }
-
-    fn change_reservation(
-        &mut self,
-        id: CmdId,
-        slot: u32,
-        change: impl Fn(crate::ids::NexusId) -> ReservationChange,
-        fx: &mut Effects,
-    ) -> Outcome {
-        let device = self.command(id).and_then(|c| c.device);
-        if let (Some(nexus), Some(device)) = (self.nexus_id(slot), device) {
-            let update = DeviceUpdate { reservation: Some(change(nexus)), ..DeviceUpdate::default() };
-            self.release_barrier_of(id, device, update, fx);
-        }
-        Outcome::good(0)
+        let change = if reserves { ReservationChange::Hold } else { ReservationChange::ReleaseBy };
+        let update = DeviceUpdate { reservation: self.nexus_id(slot).map(change), ..DeviceUpdate::default() };
+        self.executed_with_update(id, update, fx);
     }
 }
 

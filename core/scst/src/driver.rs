@@ -77,6 +77,11 @@ pub trait TargetDriver {
     fn respond(&mut self, response: Response<'_>);
     /// A command has ended without an answer (it was aborted): forget `driver_tag`. Its buffer is already gone.
     fn dropped(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId);
+    /// A command does not end, and its session goes on without it: forget `driver_tag`. What was lent with the command
+    /// ([`NewCommand::data`]) stays untouched until `unparked`, also when the connection and the session are gone.
+    fn parked(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId);
+    /// A parked command has ended: what was lent with it is the driver's again.
+    fn unparked(&mut self, cmd: CmdId);
     /// The command was aborted while its data-out were being fetched: stop fetching and report
     /// `data_received(Err)` when no more byte can arrive in the buffer.
     fn abort_data(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId);
@@ -92,6 +97,6 @@ pub trait TargetDriver {
     fn async_event(&mut self, session: SessionId, lun: Lun, sense: &SenseData) -> bool;
     /// End the session's connections (its target is gone, its LUNs were closed by force, ...), then `session_down`.
     fn close_session(&mut self, session: SessionId);
-    /// The session has no command left: all its state is gone.
+    /// The session has no command left but parked ones: all its state is gone.
     fn session_closed(&mut self, session: SessionId);
 }

@@ -7,18 +7,20 @@ use scst_scsi::sense::SenseFormat;
 use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
-use crate::barrier::{ActiveBarrier, HomeQueue, OwnedBarrier, Wait};
+use crate::barrier::{ClosedBarriers, HomeQueue, OwnedBarrier};
 use crate::buffer::SgList;
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::config::TargetConfig;
 use crate::driver::Response;
-use crate::event::{DataError, Effect, Event, Message};
+use crate::event::{BarrierId, BarrierScope, DataError, Effect, Event, Message};
 use crate::handler::{ControlSettings, ExecCommand, Outcome, Parsed, Port};
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId};
 use crate::latency::Latency;
 use crate::nexus::{Nexus, Session};
 use crate::slab::Slab;
+use crate::target_reset::TargetResets;
 use crate::tmf::Tmf;
+use crate::wait::Waits;
 
 /// Bounds of one engine; over a bound there is a status or a refusal, never growth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +41,15 @@ pub struct Limits {
     pub nexuses: usize,
     /// Task management functions in progress.
     pub task_management: usize,
-    /// How long a command waits until it is alone on its logical unit; then it ends with BUSY.
+    /// How long a command waits until it is alone on its logical unit, or kept out by one that is; then it ends with BUSY.
     pub barrier: Nanos,
+    /// How long a task management function waits for commands to end; then it has failed. Longer than a driver waits for
+    /// the data of an aborted command, shorter than initiators wait for the answer (Linux: 15 s).
+    pub task_management_time: Nanos,
+    /// How long the end of a session waits for commands that execute; then they are parked.
+    pub grace: Nanos,
+    /// Parked commands of one device on one reactor from which on its medium is BUSY.
+    pub parked_per_device: u32,
 }
 
 impl Default for Limits {
@@ -53,6 +62,9 @@ impl Default for Limits {
             nexuses: 4 << 20,
             task_management: 1024,
             barrier: Nanos::from_secs(30),
+            task_management_time: Nanos::from_secs(12),
+            grace: Nanos::from_secs(1),
+            parked_per_device: 128,
         }
     }
 }
@@ -71,6 +83,8 @@ pub struct EngineConfig {
 /// A logical unit as this engine sees it.
 #[derive(Debug)]
 pub(crate) struct Device {
+    pub(crate) id: DeviceId,
+    pub(crate) peripheral_type: u8,
     pub(crate) control: ControlSettings,
     /// SPC-2 reservation.
     pub(crate) reservation: Option<NexusId>,
@@ -79,9 +93,11 @@ pub(crate) struct Device {
     /// Nexuses of this engine that see it, by slot.
     pub(crate) nexuses: Vec<u32>,
     /// Barriers that are closed or closing.
-    pub(crate) barriers: Vec<ActiveBarrier>,
-    /// Commands kept by them, oldest first.
-    pub(crate) blocked: VecDeque<CmdId>,
+    pub(crate) barriers: ClosedBarriers,
+    /// It is in the list of devices with commands that are kept out.
+    pub(crate) watched: bool,
+    /// Commands whose session went on without them.
+    pub(crate) parked: u32,
     /// Commands in state `Executing`, or answered with mapped data that have not been sent.
     pub(crate) executing: u32,
     /// Barriers wait in this queue when this engine is the device's home.
@@ -126,13 +142,24 @@ pub struct Engine {
     pub(crate) tmfs: Slab<Tmf>,
     pub(crate) devices: Vec<Option<Device>>,
     pub(crate) targets: Vec<Option<Arc<TargetConfig>>>,
-    /// Who waits for commands to end.
-    pub(crate) waits: Vec<Wait>,
+    /// What waits for commands to end.
+    pub(crate) waits: Waits,
     /// Barriers that commands and functions of this engine have asked for.
-    pub(crate) owned: Vec<OwnedBarrier>,
+    pub(crate) owned: Slab<OwnedBarrier>,
+    /// Empty, with room for the barriers that a step closes.
+    pub(crate) to_close: Vec<(BarrierId, BarrierScope)>,
+    /// Of these, barriers of functions.
+    pub(crate) unit_resets: u32,
+    /// TARGET RESETs that have units left.
+    pub(crate) target_resets: TargetResets,
+    /// Devices with commands that are kept out.
+    pub(crate) watched: Vec<DeviceId>,
+    /// Sessions that wait for their commands to end, and when those are parked.
+    pub(crate) closing: Vec<(SessionId, Nanos)>,
+    /// When to look after what waits.
+    pub(crate) next_look: Option<Nanos>,
     /// Messages to itself.
     pub(crate) loopback: VecDeque<Message>,
-    pub(crate) next_barrier: u64,
     pub(crate) now: Nanos,
     /// There while latencies are measured.
     pub(crate) latency: Option<Box<Latency>>,
@@ -155,10 +182,15 @@ impl Engine {
             tmfs: Slab::new(limits.task_management, 16),
             devices: Vec::new(),
             targets: Vec::new(),
-            waits: Vec::new(),
-            owned: Vec::new(),
+            waits: Waits::default(),
+            owned: Slab::new(1 << 24, 16),
+            to_close: Vec::new(),
+            unit_resets: 0,
+            target_resets: TargetResets::new(),
+            watched: Vec::new(),
+            closing: Vec::new(),
+            next_look: None,
             loopback: VecDeque::with_capacity(64),
-            next_barrier: 0,
             now: Nanos(0),
             latency: None,
             new_marks: CommandMarks::empty(),
@@ -189,10 +221,10 @@ impl Engine {
             }
             Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
             Event::TaskManagement(request) => self.task_management(request, fx),
-            Event::DeviceReset { device, barrier, control } => self.device_reset(device, barrier, control, fx),
+            Event::DeviceReset { barrier, control } => self.device_reset(barrier, control, fx),
             Event::SessionDown { session } => self.session_down(session, fx),
             Event::Message(message) => self.message(message, fx),
-            Event::AddDevice { device, control } => self.add_device(device, control),
+            Event::AddDevice { device, peripheral_type, control } => self.add_device(device, peripheral_type, control),
             Event::RemoveDevice { device } => self.remove_device(device, fx),
             Event::SetTarget(target) => self.set_target(target, fx),
             Event::RemoveTarget { target } => self.remove_target(target, fx),
@@ -275,6 +307,8 @@ impl Engine {
             initiator: request.initiator.to_string(),
             map,
             by_lun: Vec::new(),
+            removed: Vec::new(),
+            loose: Vec::new(),
             commands: 0,
             ended: 0,
             bytes: 0,
@@ -301,21 +335,9 @@ impl Engine {
         }
     }
 
-    /// The deadline after which `handle_timeout` has something to do.
-    pub fn poll_timeout(&self) -> Option<Nanos> {
-        self.barrier_deadline()
-    }
-
-    /// Gives up what has waited too long.
-    pub fn handle_timeout(&mut self, now: Nanos, fx: &mut Effects) {
-        self.now = now;
-        self.expire_barriers(fx);
-        self.settle(fx);
-    }
-
     /// A target's snapshot.
     pub fn target(&self, id: TargetId) -> Option<&Arc<TargetConfig>> {
-        self.targets.get(id.0 as usize)?.as_ref()
+        self.targets.get(id.index())?.as_ref().filter(|target| target.id == id)
     }
 
     /// All targets.
@@ -425,11 +447,11 @@ impl Engine {
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> Option<&Device> {
-        self.devices.get(id.0 as usize)?.as_ref()
+        self.devices.get(id.index())?.as_ref().filter(|device| device.id == id)
     }
 
     pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
-        self.devices.get_mut(id.0 as usize)?.as_mut()
+        self.devices.get_mut(id.index())?.as_mut().filter(|device| device.id == id)
     }
 
     /// The cross-engine name of an I_T_L nexus.
@@ -445,34 +467,38 @@ impl Engine {
 
     /// Queues a unit attention for every nexus of the device but one.
     pub(crate) fn attention(&mut self, device: DeviceId, asc: scst_scsi::Asc, except: Option<NexusId>) {
-        let Some(found) = self.devices.get(device.0 as usize).and_then(Option::as_ref) else { return };
+        let found = self.devices.get(device.index()).and_then(Option::as_ref).filter(|found| found.id == device);
+        let Some(found) = found else { return };
         for &slot in &found.nexuses {
             let Some(nexus) = self.nexuses.at_mut(slot) else { continue };
             let name = nexus.id(self.config.reactor);
             if Some(name) != except {
-                nexus.attentions.establish(asc);
+                nexus.establish(asc);
             }
         }
     }
 
-    fn add_device(&mut self, device: DeviceId, control: ControlSettings) {
-        let index = device.0 as usize;
+    fn add_device(&mut self, device: DeviceId, peripheral_type: u8, control: ControlSettings) {
+        let index = device.index();
         if self.devices.len() <= index {
             self.devices.resize_with(index + 1, || None);
         }
         self.devices[index] = Some(Device {
+            id: device,
+            peripheral_type,
             control,
             reservation: None,
             preventing: Vec::new(),
             nexuses: Vec::new(),
-            barriers: Vec::new(),
-            blocked: VecDeque::new(),
+            barriers: ClosedBarriers::default(),
+            watched: false,
+            parked: 0,
             executing: 0,
             home: HomeQueue::default(),
             removing: false,
         });
         if let Some(latency) = &mut self.latency {
-            latency.units.add(device.0);
+            latency.units.add(device.index() as u32);
         }
     }
 
@@ -489,9 +515,9 @@ impl Engine {
     pub(crate) fn try_remove_device(&mut self, device: DeviceId, fx: &mut Effects) {
         let unused = |d: &Device| d.nexuses.is_empty() && d.barriers.is_empty() && d.home.is_empty();
         if self.device(device).is_some_and(|d| d.removing && unused(d)) {
-            self.devices[device.0 as usize] = None;
+            self.devices[device.index()] = None;
             if let Some(latency) = &mut self.latency {
-                latency.units.remove(device.0);
+                latency.units.remove(device.index() as u32);
             }
             fx.push_back(Effect::DeviceRemoved { device });
         }

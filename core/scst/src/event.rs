@@ -37,13 +37,13 @@ pub enum Event<'a> {
     /// A task management function arrived.
     TaskManagement(TaskManagementRequest),
     /// Answer to [`Effect::ResetDevice`].
-    DeviceReset { device: DeviceId, barrier: BarrierId, control: ControlSettings },
+    DeviceReset { barrier: BarrierId, control: ControlSettings },
     /// A session ends: all its commands are aborted.
     SessionDown { session: SessionId },
     /// A message from another engine (or from itself).
     Message(Message),
     /// A device exists from now on.
-    AddDevice { device: DeviceId, control: ControlSettings },
+    AddDevice { device: DeviceId, peripheral_type: u8, control: ControlSettings },
     /// No LUN map names the device any more; it can go when its commands have ended.
     RemoveDevice { device: DeviceId },
     /// A target is new or has changed.
@@ -92,6 +92,12 @@ pub enum Effect {
     Respond { cmd: CmdId },
     /// It ended without an answer.
     Dropped { session: SessionId, driver_tag: u64, cmd: CmdId },
+    /// It goes on without its session, which is to forget it.
+    Parked { session: SessionId, driver_tag: u64, cmd: CmdId },
+    /// A parked command has ended.
+    Unparked { cmd: CmdId },
+    /// A device has parked commands from now on, or has none any more.
+    DeviceStuck { device: DeviceId, stuck: bool },
     /// A task management function is complete.
     TaskManagementDone { session: SessionId, driver_tag: u64, tmf: TmfId, response: scst_scsi::TaskManagementResponse },
     /// Reset the device handler's volatile state.
@@ -113,8 +119,10 @@ pub enum Effect {
 pub struct BarrierId {
     /// The engine of the owner.
     pub owner: ReactorId,
-    /// Counts up in that engine.
-    pub serial: u64,
+    /// Slot in the table of that engine.
+    pub index: u32,
+    /// Reuse count of the slot.
+    pub generation: u32,
 }
 
 /// What a barrier keeps out.
@@ -129,23 +137,19 @@ pub enum BarrierScope {
         /// Number of blocks.
         blocks: u64,
     },
-    /// Every command, and those that are there are aborted (LOGICAL UNIT RESET, CLEAR TASK SET of a shared set).
+    /// Every command, and those that are there are aborted (LOGICAL UNIT RESET, CLEAR TASK SET of a shared set), owners of
+    /// other barriers, too.
     Abort {
-        /// The nexus that asks for it: its own commands get no status, those of others may get TASK ABORTED.
-        by: NexusId,
+        /// The session that asks for it: its own commands get no status, those of others may get TASK ABORTED.
+        by: (ReactorId, SessionId),
     },
-}
-
-impl BarrierScope {
-    /// Whether two barriers may not be closed at the same time.
-    pub fn conflicts_with(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Range { lba: a, blocks: n }, Self::Range { lba: b, blocks: m }) => {
-                *a < b.saturating_add(*m) && *b < a.saturating_add(*n)
-            }
-            _ => true,
-        }
-    }
+    /// Medium accesses that touch the blocks of a parked command. Those that execute already go on.
+    Fence {
+        /// First block.
+        lba: u64,
+        /// Number of blocks.
+        blocks: u64,
+    },
 }
 
 /// What changes on a logical unit when a barrier opens.
@@ -163,6 +167,8 @@ pub struct DeviceUpdate {
     pub attention_except: Option<NexusId>,
     /// All volatile state per nexus goes (logical unit reset).
     pub reset: bool,
+    /// The barrier was to abort everything and could not: what still executes is answered after all.
+    pub abort_failed: bool,
 }
 
 /// A change of the SPC-2 reservation.
@@ -186,15 +192,23 @@ pub enum Message {
     /// Home to all: keep commands out, tell when none is left.
     BarrierClose { device: DeviceId, barrier: BarrierId, scope: BarrierScope },
     /// All to home: none is left here.
-    BarrierClosed { device: DeviceId, barrier: BarrierId },
+    BarrierClosed { device: DeviceId, barrier: BarrierId, scope: BarrierScope },
     /// Home to owner: you are alone.
     BarrierGranted { device: DeviceId, barrier: BarrierId },
     /// Home to owner: the device is not here any more.
     BarrierRefused { device: DeviceId, barrier: BarrierId },
     /// Owner to home: done (or given up), with what has changed.
-    BarrierRelease { device: DeviceId, barrier: BarrierId, update: DeviceUpdate },
+    BarrierRelease {
+        device: DeviceId,
+        barrier: BarrierId,
+        scope: BarrierScope,
+        update: DeviceUpdate,
+        acknowledge: bool,
+    },
     /// Home to all: apply the change, let commands in.
-    BarrierOpen { device: DeviceId, barrier: BarrierId, update: DeviceUpdate },
+    BarrierOpen { device: DeviceId, barrier: BarrierId, scope: BarrierScope, update: DeviceUpdate, acknowledge: bool },
+    /// All to owner, when it has asked for that: the change is applied here.
+    BarrierOpened { barrier: BarrierId },
     /// Anyone to home: a change that needs no barrier.
     Update { device: DeviceId, update: DeviceUpdate },
     /// Home to all: apply it.

@@ -21,21 +21,17 @@ impl Engine {
     /// execute it. False: it takes the long way, which would come to the same.
     #[inline(always)]
     pub(crate) fn start_plain(&mut self, id: CmdId) -> bool {
-        use CommandFlags as Flags;
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         let Some(device) = command.device else { return false };
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return false };
-        let Some(device) = self.devices.get_mut(device.0 as usize).and_then(Option::as_mut) else { return false };
+        let Some(device) = self.devices.get_mut(device.index()).and_then(Option::as_mut) else { return false };
         let flags = command.parsed.flags;
         if command.marks - CommandMarks::BORROWED != self.plain_marks
             || command.attribute != TaskAttribute::Simple
             || nexus.ordered | nexus.head_of_queue != 0
             || command.reject.is_some()
-            || flags.intersects(Flags::EXCLUSIVE | Flags::RANGE_LOCK | Flags::CORE)
+            || !nexus.access.lets(flags)
             || !device.barriers.is_empty()
-            || device.reservation.is_some()
-            || !nexus.attentions.is_empty()
-            || (flags.contains(Flags::WRITES_MEDIUM) && (nexus.read_only || device.control.write_protect))
         {
             return false;
         }
@@ -46,16 +42,19 @@ impl Engine {
 
     /// Runs a command whose turn has come, or finds out why it may not.
     pub(crate) fn start(&mut self, id: CmdId, fx: &mut Effects) {
+        let now = self.now;
         let Some(command) = self.command_mut(id) else { return };
-        command.state = CommandState::Blocked;
+        if command.state != CommandState::Blocked {
+            command.state = CommandState::Blocked;
+            command.blocked_since = now;
+        }
         let Some(device) = command.device else {
             self.start_without_lun(id, fx);
             return;
         };
-        if self.is_kept_out(id, device) {
-            if let Some(found) = self.device_mut(device) {
-                found.blocked.push_back(id);
-            }
+        // What has to be alone waits at the device's home for its turn, not here.
+        let scope = self.scope_of(id);
+        if scope.is_none() && self.keep_out(id, device) {
             self.enter_stage(id, Stage::CheckBlocking);
             return;
         }
@@ -63,7 +62,7 @@ impl Engine {
             self.complete(id, &outcome, fx);
             return;
         }
-        match self.scope_of(id) {
+        match scope {
             Some(scope) => self.request_barrier_for(id, device, scope, fx),
             None => self.execute(id, fx),
         }
@@ -100,13 +99,19 @@ impl Engine {
         let flags = command.parsed.flags;
         let (slot, reject) = (command.nexus, command.reject);
         let nexus = self.nexuses.at_mut(slot)?;
-        if !nexus.attentions.is_empty() && !flags.contains(CommandFlags::SKIPS_UNIT_ATTENTION) {
-            let asc = nexus.attentions.take()?;
+        if !nexus.attentions().is_empty() && !flags.contains(CommandFlags::SKIPS_UNIT_ATTENTION) {
+            let asc = nexus.take_attention()?;
             self.attention_told(slot, asc);
             return Some(Outcome::check(attention_sense(asc)));
         }
         if let Some(sense) = reject {
             return Some(Outcome::check(sense));
+        }
+        if flags.contains(CommandFlags::MEDIUM_ACCESS)
+            && self.device(device).is_some_and(|d| d.parked >= self.config.limits.parked_per_device)
+        {
+            // Its storage does not answer; what would come on top could never be let go of.
+            return Some(Outcome::status(ScsiStatus::BUSY));
         }
         self.write_protection(id, device)
     }
@@ -143,7 +148,7 @@ impl Engine {
         let Some(session) = self.sessions.get(session.index, session.generation) else { return };
         for &slot in session.by_lun.iter().filter(|s| **s != NONE) {
             if let Some(nexus) = self.nexuses.at_mut(slot) {
-                nexus.attentions.clear(asc);
+                nexus.clear_attention(asc);
             }
         }
     }
@@ -152,6 +157,9 @@ impl Engine {
     fn scope_of(&self, id: CmdId) -> Option<BarrierScope> {
         let command = self.command(id)?;
         let flags = command.parsed.flags;
+        if flags.contains(CommandFlags::UNBLOCKED) {
+            return None;
+        }
         if flags.contains(CommandFlags::EXCLUSIVE) {
             return Some(BarrierScope::Device);
         }
@@ -162,6 +170,6 @@ impl Engine {
         }
         flags
             .contains(CommandFlags::RANGE_LOCK)
-            .then_some(BarrierScope::Range { lba: command.parsed.lba, blocks: command.parsed.blocks })
+            .then_some(BarrierScope::Range { lba: command.parsed.lba, blocks: command.parsed.blocks.max(1) })
     }
 }

@@ -5,11 +5,12 @@ use scst_scsi::{ScsiStatus, SenseData};
 use crate::Nanos;
 use crate::attention::COMMANDS_CLEARED;
 use crate::buffer::{Extent, SgList};
-use crate::command::{CommandMarks, CommandState, NONE};
+use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
 use crate::event::{DeviceUpdate, Effect};
-use crate::handler::{Outcome, SideEffects};
-use crate::ids::{CmdId, SessionId};
+use crate::handler::Outcome;
+use crate::ids::{CmdId, TmfId};
+use crate::latency::Stage;
 use crate::task_set::Place;
 
 /// The marks of a plain command while latencies are measured.
@@ -33,7 +34,7 @@ impl Engine {
             latency.executed(id, command, self.now);
         }
         if let Some(device) = command.device
-            && let Some(Some(device)) = self.devices.get_mut(device.0 as usize)
+            && let Some(Some(device)) = self.devices.get_mut(device.index())
         {
             device.executing -= 1;
         }
@@ -74,13 +75,24 @@ impl Engine {
         }
         self.no_longer_executing(id);
         // What the command did has happened, also when it was aborted meanwhile: side effects are not optional.
-        self.apply_side_effects(id, outcome.effects, fx);
-        if self.command(id).is_some_and(|c| c.is_aborted()) {
+        if !self.apply_side_effects(id, outcome, fx) {
+            self.end_or_abort(id, outcome, fx);
+        }
+        false
+    }
+
+    fn end_or_abort(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
+        if self.command(id).is_some_and(Command::is_aborted) {
             self.finish_aborted(id, fx);
         } else {
             self.complete(id, outcome, fx);
         }
-        false
+    }
+
+    /// Every engine has applied what a command has changed.
+    pub(crate) fn settled(&mut self, id: CmdId, fx: &mut Effects) {
+        let Some(outcome) = self.command(id).map(|c| c.outcome) else { return };
+        self.end_or_abort(id, &outcome, fx);
     }
 
     fn no_longer_executing(&mut self, id: CmdId) {
@@ -127,11 +139,13 @@ impl Engine {
             command.marks.remove(CommandMarks::MAPPED);
         }
         self.leave_task_set(id, fx);
-        self.no_longer_awaited(id, fx);
+        self.end_waits(id, fx);
     }
 
-    fn apply_side_effects(&mut self, id: CmdId, effects: SideEffects, fx: &mut Effects) {
-        let Some(command) = self.command(id) else { return };
+    /// Spreads what a command has changed. Returns true when it has to wait until every engine knows.
+    fn apply_side_effects(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
+        let effects = &outcome.effects;
+        let Some(command) = self.command(id) else { return false };
         let (slot, device, owns) = (command.nexus, command.device, command.marks.contains(CommandMarks::OWNS_BARRIER));
         // A reset of its nexus has let the medium go; an aborted command does not prevent its removal again.
         let prevents = effects.prevent_removal.filter(|prevents| !(*prevents && command.is_aborted()));
@@ -142,17 +156,34 @@ impl Engine {
             control: effects.control,
             prevention: prevents.and_then(|p| Some((self.nexus_id(slot)?, p))),
             attention: effects.attention_for_others,
-            attention_except: self.nexus_id(slot),
+            attention_except: effects.attention_for_others.and_then(|_| self.nexus_id(slot)),
             ..DeviceUpdate::default()
         };
         let settles = update.control.is_some() || update.prevention.is_some();
         debug_assert!(owns || !settles, "such a command must be EXCLUSIVE");
-        if let Some(device) = device {
-            if owns {
-                self.release_barrier_of(id, device, update, fx);
-            } else if settles || update.attention.is_some() {
-                self.update_device(device, update, fx);
-            }
+        if owns {
+            return self.spread(id, outcome, update, fx);
+        }
+        if let Some(device) = device.filter(|_| settles || update.attention.is_some()) {
+            self.update_device(device, update, fx);
+        }
+        false
+    }
+
+    /// An owner is done. Returns true when it waits until every engine has applied what it has changed.
+    fn spread(&mut self, id: CmdId, outcome: &Outcome, update: DeviceUpdate, fx: &mut Effects) -> bool {
+        if let Some(command) = self.command_mut(id) {
+            command.outcome = *outcome;
+        }
+        self.settle_barrier_of(id, update, fx)
+    }
+
+    /// The core has executed a command that owns a barrier and changes the state of the device.
+    pub(crate) fn executed_with_update(&mut self, id: CmdId, update: DeviceUpdate, fx: &mut Effects) {
+        self.no_longer_executing(id);
+        let outcome = Outcome::good(0);
+        if !self.spread(id, &outcome, update, fx) {
+            self.end_or_abort(id, &outcome, fx);
         }
     }
 
@@ -166,12 +197,15 @@ impl Engine {
             fx.push_back(Effect::Respond { cmd: id });
             return;
         }
-        let awaited = command.marks.intersects(CommandMarks::AWAITED | CommandMarks::MEASURED);
+        let marks = command.marks;
         // Before what may run once it has left: a command that was ordered behind it must not be answered first.
         fx.push_back(Effect::Respond { cmd: id });
         self.leave_task_set(id, fx);
-        if awaited {
-            self.no_longer_awaited(id, fx);
+        if marks.contains(CommandMarks::MEASURED) {
+            self.enter_stage(id, Stage::TransmitWait);
+        }
+        if marks.contains(CommandMarks::AWAITED) {
+            self.end_waits(id, fx);
         }
     }
 
@@ -193,9 +227,10 @@ impl Engine {
         self.free(id, fx);
     }
 
-    /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more.
-    pub(crate) fn abort(&mut self, id: CmdId, marks: CommandMarks, fx: &mut Effects) {
-        let Some(command) = self.command_mut(id) else { return };
+    /// Marks a command as aborted and ends it as soon as nothing can touch the medium or the buffer any more. `by` is the
+    /// function of its own session that aborts it.
+    pub(crate) fn abort(&mut self, id: CmdId, marks: CommandMarks, by: Option<TmfId>, fx: &mut Effects) {
+        let Some(command) = self.commands.get_mut(id.index, id.generation) else { return };
         if command.state == CommandState::Responding {
             // Its work is done and its answer is on the way; only a vanished session changes that.
             command.marks |= marks & CommandMarks::SESSION_GONE;
@@ -203,25 +238,32 @@ impl Engine {
         }
         let again = command.is_aborted();
         command.marks |= marks | CommandMarks::ABORTED;
+        if !again {
+            command.aborters = 0;
+        }
+        if let Some(tmf) = by.and_then(|by| self.tmfs.get_mut(by.index, by.generation)) {
+            command.aborters += 1;
+            tmf.aborted.push(id);
+        }
         match command.state {
             CommandState::Executing if !again => fx.push_back(Effect::CancelIo { cmd: id }),
             CommandState::AwaitingData if !again => fx.push_back(Effect::AbortData { cmd: id }),
-            CommandState::AwaitingBuffer | CommandState::Executing | CommandState::AwaitingData => {}
+            CommandState::AwaitingBuffer
+            | CommandState::Executing
+            | CommandState::AwaitingData
+            | CommandState::Settling => {}
             CommandState::Queued => {
                 self.unqueue(id);
                 self.finish_aborted(id, fx);
             }
             CommandState::Held => self.finish_aborted(id, fx),
             CommandState::Blocked => {
-                if let Some(device) = command.device.and_then(|d| self.device_mut(d)) {
-                    device.blocked.retain(|blocked| *blocked != id);
-                }
+                command.state = CommandState::Responding;
+                self.forget_blocked(id);
                 self.finish_aborted(id, fx);
             }
             CommandState::AwaitingBarrier => {
-                if let Some(device) = self.command(id).and_then(|c| c.device) {
-                    self.release_barrier_of(id, device, DeviceUpdate::default(), fx);
-                }
+                self.release_barrier_of(id, DeviceUpdate::default(), fx);
                 self.finish_aborted(id, fx);
             }
             CommandState::Responding => {}
@@ -236,47 +278,77 @@ impl Engine {
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
         command.state = CommandState::Responding;
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
-        let device = device.and_then(|d| self.devices.get(d.0 as usize)).and_then(Option::as_ref);
+        let device = device.and_then(|d| self.devices.get(d.index())).and_then(Option::as_ref);
         let control = device.map(|d| d.control).unwrap_or_default();
         if by_other && control.task_aborted_status {
             command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             fx.push_back(Effect::Respond { cmd: id });
             self.leave_task_set(id, fx);
-            self.no_longer_awaited(id, fx);
+            self.end_waits(id, fx);
             return;
         }
         self.leave_task_set(id, fx);
         if by_other {
             // SAM-5 5.14.5: the initiator hears of it through a unit attention.
             if let Some(nexus) = self.nexuses.at_mut(slot) {
-                nexus.attentions.establish(COMMANDS_CLEARED);
+                nexus.establish(COMMANDS_CLEARED);
             }
         }
-        let Some(command) = self.command(id) else { return };
-        fx.push_back(Effect::Dropped { session: command.session, driver_tag: command.driver_tag, cmd: id });
-        self.no_longer_awaited(id, fx);
+        let Some(command) = self.command_mut(id) else { return };
+        let (session, driver_tag) = (command.session, command.driver_tag);
+        let own = !marks.intersects(CommandMarks::BY_OTHER | CommandMarks::SESSION_GONE);
+        if own && command.aborters > 0 {
+            command.marks |= CommandMarks::HELD_BACK;
+            self.end_waits(id, fx);
+            return;
+        }
+        if marks.contains(CommandMarks::PARKED) {
+            self.unpark(id, fx);
+        } else {
+            fx.push_back(Effect::Dropped { session, driver_tag, cmd: id });
+        }
+        self.end_waits(id, fx);
         self.free(id, fx);
+    }
+
+    /// A function that aborted a command is at its end. The command has been aborted with it; or else, when no other one
+    /// has, it must not vanish: its initiator is told that the function has failed.
+    pub(crate) fn aborter_ends(&mut self, id: CmdId, aborted: bool, fx: &mut Effects) {
+        let Some(command) = self.command_mut(id) else { return };
+        command.aborters = command.aborters.saturating_sub(1);
+        if !command.marks.contains(CommandMarks::HELD_BACK) {
+            return;
+        }
+        if aborted {
+            let (session, driver_tag) = (command.session, command.driver_tag);
+            fx.push_back(Effect::Dropped { session, driver_tag, cmd: id });
+            self.free(id, fx);
+        } else if command.aborters == 0 {
+            command.marks.remove(CommandMarks::HELD_BACK);
+            command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
+            fx.push_back(Effect::Respond { cmd: id });
+        }
     }
 
     /// Frees the slot and what hangs on it.
     #[inline(always)]
     fn free(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.commands.retire(id.index, id.generation) else { return };
-        if !command.sg.is_empty() && !command.marks.contains(CommandMarks::BORROWED) {
+        let (session, nexus, reserved, marks) = (command.session, command.nexus, command.reserved, command.marks);
+        if !command.sg.is_empty() && !marks.contains(CommandMarks::BORROWED) {
             fx.release(&command.sg);
         }
-        let (session, nexus, reserved) = (command.session, command.nexus, command.reserved);
         if nexus != NONE {
             self.nexus_lost_command(nexus, fx);
         }
-        if let Some(found) = self.sessions.get_mut(session.index, session.generation) {
-            found.commands -= 1;
-            found.ended += 1;
-            found.bytes -= u64::from(reserved);
-            if found.closing && found.commands == 0 {
-                self.session_gone(session, fx);
+        if marks.intersects(CommandMarks::PARKED | CommandMarks::LOOSE) {
+            if marks.contains(CommandMarks::PARKED) {
+                // Its session has gone on without it.
+                return;
             }
+            self.no_longer_loose(session, id.index);
         }
+        self.command_left(session, reserved, fx);
     }
 
     #[inline(always)]
@@ -286,44 +358,6 @@ impl Engine {
         if nexus.removed && nexus.commands == 0 {
             self.drop_nexus(slot, fx);
         }
-    }
-
-    /// A session ends: everything it has is aborted, silently.
-    pub(crate) fn session_down(&mut self, id: SessionId, fx: &mut Effects) {
-        let Some(session) = self.sessions.get_mut(id.index, id.generation) else { return };
-        if std::mem::replace(&mut session.closing, true) {
-            return;
-        }
-        for cmd in self.commands_where(|c| c.session == id) {
-            self.abort(cmd, CommandMarks::SESSION_GONE, fx);
-        }
-        if self.sessions.get(id.index, id.generation).is_some_and(|s| s.commands == 0) {
-            self.session_gone(id, fx);
-        }
-    }
-
-    /// The last command of a closing session has gone.
-    #[cold]
-    #[inline(never)]
-    fn session_gone(&mut self, id: SessionId, fx: &mut Effects) {
-        let Some(session) = self.sessions.remove(id.index, id.generation) else { return };
-        if let Some(latency) = &mut self.latency {
-            latency.sessions.remove(id.index);
-        }
-        for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
-            self.drop_nexus(slot, fx);
-        }
-        self.drop_tmfs_of(id);
-        fx.push_back(Effect::SessionClosed { session: id });
-    }
-
-    /// Names of all commands that a predicate takes, oldest slot first. Not for the hot path.
-    pub(crate) fn commands_where(&self, mut take: impl FnMut(&crate::command::Command) -> bool) -> Vec<CmdId> {
-        self.commands
-            .iter()
-            .filter(|(_, _, c)| take(c))
-            .map(|(index, generation, _)| CmdId { index, generation })
-            .collect()
     }
 
     /// A command with nothing but sense data to say, for the shard when a device vanished under it.

@@ -27,13 +27,40 @@ pub struct TmfId {
     pub generation: u32,
 }
 
-/// A logical unit, the same number in every engine; never reused while the daemon runs.
+/// A logical unit, the same number in every engine: a place in their tables and, above it, how often the place was used
+/// before. So places are used again, and a number that is late means nothing that came after it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct DeviceId(pub u32);
 
-/// A target, the same number in every engine; never reused while the daemon runs.
+/// A target, the same number in every engine; made like a [`DeviceId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct TargetId(pub u32);
+
+/// Bits of a [`DeviceId`] or [`TargetId`] that are the place in a table.
+const PLACE_BITS: u32 = 20;
+/// Most devices, and most targets, at the same time.
+pub const MAX_PLACES: u32 = 1 << PLACE_BITS;
+
+macro_rules! place {
+    ($name:ident) => {
+        impl $name {
+            /// Its place in tables.
+            #[inline(always)]
+            pub const fn index(self) -> usize {
+                (self.0 & (MAX_PLACES - 1)) as usize
+            }
+
+            /// The number of the next one in the same place.
+            #[must_use]
+            pub const fn successor(self) -> Self {
+                Self(self.0.wrapping_add(MAX_PLACES))
+            }
+        }
+    };
+}
+
+place!(DeviceId);
+place!(TargetId);
 
 /// A reactor and its engine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

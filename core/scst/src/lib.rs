@@ -9,10 +9,12 @@
 //! * [`ids`]: generation-checked names of commands, sessions, devices. [`config`]: snapshots from the control plane.
 //!
 //! Inside the engine a file is one concern: `admit` (arrival to task set), `task_set` (order), `execute` (the checks),
-//! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf`, `luns`, `attention`,
-//! `latency` (where the time goes, when asked), `statistics`.
+//! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf` and `target_reset`,
+//! `wait` (for commands to end), `park` (sessions end, commands do not), `look` (deadlines), `members` (which commands are
+//! whose), `access` (what a nexus lets pass), `luns`, `attention`, `latency` (where the time goes, when asked), `statistics`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod admit;
 mod attention;
 pub mod attribute;
@@ -31,13 +33,18 @@ pub mod handler;
 pub mod ids;
 pub mod io;
 pub mod latency;
+mod look;
 mod luns;
+mod members;
 mod nexus;
+mod park;
 pub mod shard;
 mod slab;
 pub mod statistics;
+mod target_reset;
 mod task_set;
 mod tmf;
+mod wait;
 
 pub use command::CommandState;
 

@@ -12,13 +12,13 @@ use crate::nexus::Nexus;
 
 /// Whether a device takes new nexuses.
 pub(crate) fn is_there(devices: &[Option<Device>], id: DeviceId) -> bool {
-    devices.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|d| !d.removing)
+    devices.get(id.index()).and_then(Option::as_ref).is_some_and(|d| d.id == id && !d.removing)
 }
 
 impl Engine {
     /// A target is new or has changed. Sessions keep going; those whose LUNs change are told.
     pub(crate) fn set_target(&mut self, target: Arc<TargetConfig>, fx: &mut Effects) {
-        let index = target.id.0 as usize;
+        let index = target.id.index();
         if self.targets.len() <= index {
             self.targets.resize(index + 1, None);
         }
@@ -37,8 +37,8 @@ impl Engine {
     }
 
     pub(crate) fn remove_target(&mut self, target: TargetId, fx: &mut Effects) {
-        if let Some(slot) = self.targets.get_mut(target.0 as usize) {
-            *slot = None;
+        if let Some(slot) = self.targets.get_mut(target.index()) {
+            slot.take_if(|found| found.id == target);
         }
         for session in self.sessions_of(target) {
             fx.push_back(Effect::CloseSession { session });
@@ -55,12 +55,10 @@ impl Engine {
 
     fn replace_map(&mut self, session: SessionId, map: Arc<LunMap>, fx: &mut Effects) {
         for slot in self.apply_map(session, map) {
-            match self.nexuses.at_mut(slot) {
-                Some(nexus) if nexus.commands > 0 => {
-                    nexus.removed = true;
-                    self.release_holds(slot, fx);
-                }
-                _ => self.drop_nexus(slot, fx),
+            if self.retire_nexus(slot, fx)
+                && let Some(session) = self.sessions.get_mut(session.index, session.generation)
+            {
+                session.removed.push(slot);
             }
         }
         let slots: Vec<u32> = self
@@ -70,7 +68,7 @@ impl Engine {
             .unwrap_or_default();
         for slot in slots {
             if let Some(nexus) = self.nexuses.at_mut(slot) {
-                nexus.attentions.establish(REPORTED_LUNS_CHANGED);
+                nexus.establish(REPORTED_LUNS_CHANGED);
             }
         }
         fx.push_back(Effect::AsyncEvent { session, sense: Box::new(attention_sense(REPORTED_LUNS_CHANGED)) });
@@ -88,6 +86,7 @@ impl Engine {
                 nexus.read_only = entry.read_only;
                 old[entry.lun as usize] = NONE;
                 self.enter(id, entry.lun, before);
+                self.renew_access_of(before);
             } else if before != NONE || old_map.get(entry.lun).is_none_or(|e| e.device != entry.device) {
                 self.meet(id, entry);
             }
@@ -105,25 +104,17 @@ impl Engine {
     /// Makes the nexus of a LUN that is used for the first time. What has happened to the unit since the session began
     /// is covered by POWER ON (SAM-5 5.14.2). False when a limit is reached or the device is not there.
     pub(crate) fn meet(&mut self, id: SessionId, entry: &LunEntry) -> bool {
-        let Some(device) = self.devices.get_mut(entry.device.0 as usize).and_then(Option::as_mut) else { return false };
+        let Some(device) = self.devices.get_mut(entry.device.index()).and_then(Option::as_mut) else { return false };
         let Some(session) = self.sessions.get(id.index, id.generation) else { return false };
         let mut nexus = Nexus::new(id, session.target, entry, self.nexuses_made);
         self.nexuses_made = self.nexuses_made.wrapping_add(1);
         nexus.takes_mapped = session.takes_mapped;
-        nexus.attentions.establish(POWER_ON);
+        nexus.establish(POWER_ON);
         let Some((slot, _)) = self.nexuses.insert(nexus) else { return false };
         device.nexuses.push(slot);
         self.enter(id, entry.lun, slot);
+        self.renew_access_of(slot);
         true
-    }
-
-    /// The same for all LUNs of a session, before something that is about all of them.
-    pub(crate) fn meet_all(&mut self, id: SessionId) -> bool {
-        let Some(map) = self.sessions.get(id.index, id.generation).map(|s| Arc::clone(&s.map)) else { return false };
-        map.entries().iter().all(|entry| match self.unmet(id, entry.lun) {
-            Some(entry) => self.meet(id, &entry),
-            None => true,
-        })
     }
 
     fn enter(&mut self, id: SessionId, lun: u32, slot: u32) {
@@ -135,6 +126,18 @@ impl Engine {
         session.by_lun[at] = slot;
     }
 
+    /// A nexus is in no map any more. Returns true when it stays until its last command has ended.
+    pub(crate) fn retire_nexus(&mut self, slot: u32, fx: &mut Effects) -> bool {
+        let Some(nexus) = self.nexuses.at_mut(slot) else { return false };
+        if nexus.commands == 0 {
+            self.drop_nexus(slot, fx);
+            return false;
+        }
+        nexus.removed = true;
+        self.release_holds(slot, fx);
+        true
+    }
+
     /// Frees a nexus without commands. A reservation it held is released (SPC-2 5.5.1: loss of the nexus).
     #[cold]
     #[inline(never)]
@@ -143,6 +146,11 @@ impl Engine {
         let Some((index, generation)) = self.nexuses.name(slot) else { return };
         let Some(nexus) = self.nexuses.remove(index, generation) else { return };
         debug_assert_eq!(nexus.in_task_set, 0);
+        if nexus.removed
+            && let Some(session) = self.sessions.get_mut(nexus.session.index, nexus.session.generation)
+        {
+            session.removed.retain(|removed| *removed != slot);
+        }
         if let Some(device) = self.device_mut(nexus.device)
             && let Some(at) = device.nexuses.iter().position(|n| *n == slot)
         {

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use scst_scsi::Asc;
+
+use crate::access::Access;
 use crate::attention::AttentionQueue;
 use crate::command::NONE;
 use crate::config::{LunEntry, LunMap};
@@ -18,6 +21,10 @@ pub(crate) struct Session {
     /// Nexus slot by LUN number, [`NONE`] where there is no LUN, or none that the initiator has used: a nexus is made
     /// with its first command, so that many LUNs cost a session nothing.
     pub(crate) by_lun: Vec<u32>,
+    /// Nexuses of LUNs that have left the map while they had commands.
+    pub(crate) removed: Vec<u32>,
+    /// Slots of its commands that are in no task set (see `members`).
+    pub(crate) loose: Vec<u32>,
     /// Commands that have a slot.
     pub(crate) commands: u32,
     /// Commands that have ended.
@@ -47,13 +54,15 @@ pub(crate) struct Nexus {
     instance: u32,
     pub(crate) device: DeviceId,
     pub(crate) read_only: bool,
+    /// What its commands may do on the fast path.
+    pub(crate) access: Access,
     /// See the session's.
     pub(crate) takes_mapped: bool,
     /// The LUN left the map; the slot goes when its last command does.
     pub(crate) removed: bool,
     /// It has told home that it holds a reservation or prevents medium removal.
     pub(crate) holds: bool,
-    pub(crate) attentions: AttentionQueue,
+    attentions: AttentionQueue,
     /// Commands that have a slot.
     pub(crate) commands: u32,
     /// Task set: oldest and newest command, by slot.
@@ -69,6 +78,30 @@ pub(crate) struct Nexus {
 }
 
 impl Nexus {
+    /// The unit attention conditions that wait for it.
+    pub(crate) fn attentions(&self) -> &AttentionQueue {
+        &self.attentions
+    }
+
+    /// Establishes a unit attention condition.
+    pub(crate) fn establish(&mut self, asc: Asc) {
+        self.attentions.establish(asc);
+        self.access.attention(true);
+    }
+
+    /// Clears and returns the most urgent unit attention condition.
+    pub(crate) fn take_attention(&mut self) -> Option<Asc> {
+        let asc = self.attentions.take();
+        self.access.attention(!self.attentions.is_empty());
+        asc
+    }
+
+    /// Clears one unit attention condition.
+    pub(crate) fn clear_attention(&mut self, asc: Asc) {
+        self.attentions.clear(asc);
+        self.access.attention(!self.attentions.is_empty());
+    }
+
     /// Its name across reactors, of which this is the one that it lives on.
     #[inline]
     pub(crate) fn id(&self, reactor: ReactorId) -> NexusId {
@@ -84,6 +117,7 @@ impl Nexus {
             instance,
             device,
             read_only,
+            access: Access::default(),
             takes_mapped: false,
             removed: false,
             holds: false,
@@ -106,6 +140,8 @@ impl Vacant for Session {
             initiator: String::new(),
             map: Arc::default(),
             by_lun: Vec::new(),
+            removed: Vec::new(),
+            loose: Vec::new(),
             commands: 0,
             ended: 0,
             bytes: 0,

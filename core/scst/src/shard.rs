@@ -61,13 +61,21 @@ impl fmt::Debug for Control {
 pub enum Notice {
     /// Nothing of the device is left in this shard; its handler half is dropped.
     DeviceRemoved(DeviceId),
+    /// The device has commands whose session went on without them, because its storage does not answer; or it has none any
+    /// more.
+    DeviceStuck {
+        /// The device.
+        device: DeviceId,
+        /// It has some.
+        stuck: bool,
+    },
 }
 
 /// What leaves a shard.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Messages for the engines of other reactors, in order.
-    pub messages: Vec<(ReactorId, Message)>,
+    pub messages: Vec<(ReactorId, Box<Message>)>,
     /// For the control plane.
     pub notices: Vec<Notice>,
 }
@@ -142,7 +150,7 @@ impl Shard {
     /// anywhere, and there is no older command that it would have to wait for.
     pub fn takes_data_in_place(&self, session: SessionId, lun: Lun) -> bool {
         let device = self.engine.resolve(session, lun);
-        let handler = device.and_then(|d| self.handlers.get(d.0 as usize)).and_then(Option::as_ref);
+        let handler = device.and_then(|d| self.handlers.get(d.index())).and_then(Option::as_ref);
         handler.is_some_and(|handler| handler.takes_data_in_place()) && self.engine.is_unordered(session, lun)
     }
 
@@ -157,7 +165,7 @@ impl Shard {
             if let Some(parsed) = parse_for_device(&new.cdb) {
                 return parsed;
             }
-            let handler = handlers.get_mut(device.0 as usize).and_then(Option::as_mut);
+            let handler = handlers.get_mut(device.index()).and_then(Option::as_mut);
             handler.map_or(Err(GONE), |h| h.parse(&new.cdb))
         };
         let id = self.engine.arrive(now, new, parse, &mut self.effects)?;
@@ -203,13 +211,13 @@ impl Shard {
     pub fn control(&mut self, now: Nanos, control: Control) {
         let event = match control {
             Control::AddDevice { id, handler } => {
-                let index = id.0 as usize;
+                let index = id.index();
                 if self.handlers.len() <= index {
                     self.handlers.resize_with(index + 1, || None);
                 }
-                let control = handler.control();
+                let (handler_type, control) = (handler.peripheral_type(), handler.control());
                 self.handlers[index] = Some(handler);
-                Event::AddDevice { device: id, control }
+                Event::AddDevice { device: id, peripheral_type: handler_type, control }
             }
             Control::RemoveDevice(device) => Event::RemoveDevice { device },
             Control::SetTarget(target) => Event::SetTarget(target),
@@ -259,7 +267,7 @@ impl Shard {
         let id = completion.token.cmd;
         let Some(exec) = self.engine.exec_command(id) else { return };
         let Some(device) = self.engine.device_of(id) else { return };
-        let Some(handler) = self.handlers.get_mut(device.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(handler) = self.handlers.get_mut(device.index()).and_then(Option::as_mut) else { return };
         let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
         let place = self.effects.place();
@@ -345,11 +353,12 @@ impl Shard {
             }
             Effect::ResetDevice { device, barrier } => {
                 let control = self.handler(device).map(|h| h.reset()).unwrap_or_default();
-                self.engine.handle(cx.now, Event::DeviceReset { device, barrier, control }, &mut self.effects);
+                self.engine.handle(cx.now, Event::DeviceReset { barrier, control }, &mut self.effects);
             }
-            Effect::Send { to, message } => cx.outbox.messages.push((to, *message)),
+            Effect::Send { to, message } => cx.outbox.messages.push((to, message)),
+            Effect::DeviceStuck { device, stuck } => cx.outbox.notices.push(Notice::DeviceStuck { device, stuck }),
             Effect::DeviceRemoved { device } => {
-                if let Some(slot) = self.handlers.get_mut(device.0 as usize) {
+                if let Some(slot) = self.handlers.get_mut(device.index()) {
                     *slot = None;
                 }
                 cx.outbox.notices.push(Notice::DeviceRemoved(device));
@@ -372,6 +381,8 @@ impl Shard {
             }
             Effect::Respond { cmd } => self.respond(cmd, driver),
             Effect::Dropped { session, driver_tag, cmd } => driver.dropped(session, driver_tag, cmd),
+            Effect::Parked { session, driver_tag, cmd } => driver.parked(session, driver_tag, cmd),
+            Effect::Unparked { cmd } => driver.unparked(cmd),
             Effect::TaskManagementDone { session, driver_tag, tmf, response } => {
                 driver.task_management_done(session, driver_tag, tmf, response);
             }
@@ -394,7 +405,7 @@ impl Shard {
     fn execute<const MEASURED: bool>(&mut self, cmd: CmdId, cx: &mut RunContext<'_>, driver: &mut dyn TargetDriver) {
         let device = self.engine.device_of(cmd);
         let Some(exec) = self.engine.exec_command(cmd) else { return };
-        let handler = device.and_then(|d| self.handlers.get_mut(d.0 as usize)).and_then(Option::as_mut);
+        let handler = device.and_then(|d| self.handlers.get_mut(d.index())).and_then(Option::as_mut);
         let Some(handler) = handler else {
             self.engine.fail(cx.now, cmd, GONE, &mut self.effects);
             return;
@@ -423,6 +434,6 @@ impl Shard {
     }
 
     fn handler(&mut self, device: DeviceId) -> Option<&mut Box<dyn HandlerShard>> {
-        self.handlers.get_mut(device.0 as usize)?.as_mut()
+        self.handlers.get_mut(device.index())?.as_mut()
     }
 }

@@ -4,7 +4,7 @@
 //! at once and three counters say so. With TST = 000b the logical unit has one task set for all nexuses: an ORDERED
 //! command then also asks for a barrier over the whole unit, which gives the same order across reactors.
 
-use scst_scsi::TaskAttribute;
+use scst_scsi::{CommandFlags, TaskAttribute};
 
 use crate::command::{Command, CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
@@ -56,7 +56,9 @@ impl Nexus {
     #[inline(always)]
     pub(crate) fn take_in(&mut self, command: &mut Command, index: u32, restricted_reordering: bool) -> u32 {
         if restricted_reordering && command.attribute == TaskAttribute::Simple {
-            command.attribute = TaskAttribute::Ordered;
+            // What depends on no other command's work does not wait for it.
+            let unblocked = command.parsed.flags.contains(CommandFlags::UNBLOCKED);
+            command.attribute = if unblocked { TaskAttribute::HeadOfQueue } else { TaskAttribute::Ordered };
         }
         command.marks |= CommandMarks::IN_TASK_SET;
         command.previous = self.newest;
@@ -82,7 +84,7 @@ impl Engine {
             return;
         }
         let Some(nexus) = self.nexuses.at_mut(command.nexus) else { return };
-        let device = command.device.and_then(|d| self.devices.get(d.0 as usize)?.as_ref());
+        let device = command.device.and_then(|d| self.devices.get(d.index())?.as_ref());
         let before = nexus.take_in(command, id.index, device.is_some_and(|d| d.control.restricted_reordering));
         if before != NONE
             && let Some(before) = self.commands.at_mut(before)

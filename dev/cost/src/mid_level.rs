@@ -130,6 +130,8 @@ impl TargetDriver for Driver {
     }
 
     fn dropped(&mut self, _: SessionId, _: u64, _: CmdId) {}
+    fn parked(&mut self, _: SessionId, _: u64, _: CmdId) {}
+    fn unparked(&mut self, _: CmdId) {}
     fn abort_data(&mut self, _: SessionId, _: u64, _: CmdId) {}
     fn task_management_done(&mut self, _: SessionId, _: u64, _: TmfId, _: TaskManagementResponse) {}
     fn async_event(&mut self, _: SessionId, _: Lun, _: &SenseData) -> bool {
@@ -234,7 +236,7 @@ impl EngineAlone {
         let mut engine = Engine::new(engine_config());
         let mut effects = Effects::with_capacity(256);
         let control = ControlSettings { task_set_per_nexus: true, ..ControlSettings::default() };
-        engine.handle(NOW, Event::AddDevice { device: DEVICE, control }, &mut effects);
+        engine.handle(NOW, Event::AddDevice { device: DEVICE, peripheral_type: 0, control }, &mut effects);
         engine.handle(NOW, Event::SetTarget(target("iqn.2024-01.net.example:disk")), &mut effects);
         let request = SessionRequest { target: TARGET, initiator: "iqn.2024-01.net.example:host" };
         let session = engine.session_up(NOW, request).unwrap_or_else(|refused| panic!("{refused:?}"));

@@ -78,6 +78,8 @@ pub struct Control {
     ending: bool,
     next_ticket: u64,
     next_device: u32,
+    /// Numbers for places of devices that have gone.
+    free_devices: Vec<DeviceId>,
     devices: Vec<Option<(DeviceId, Arc<SimDevice>)>>,
     targets: Vec<Shown>,
     disks: Vec<SimDisk>,
@@ -101,6 +103,7 @@ impl Control {
             ending: false,
             next_ticket: 0,
             next_device: 0,
+            free_devices: Vec::new(),
             devices: disks.iter().map(|_| None).collect(),
             targets: vec![all; scene.plan.targets],
             disks: disks.to_vec(),
@@ -203,9 +206,11 @@ impl Control {
                 *left -= 1;
                 if *left == 0 {
                     self.leaving.remove(&device);
+                    self.free_devices.push(device.successor());
                 }
                 Ok(())
             }
+            ReportKind::DeviceStuck { .. } => Ok(()),
             ReportKind::Statistics(counted) => add_up(&counted),
             ReportKind::Idle => {
                 self.busy = self.busy.saturating_sub(1);
@@ -230,8 +235,10 @@ impl Control {
     fn begin(&mut self, step: Step, scene: &mut Scene, daemon: &Daemon) {
         match step {
             Step::AddDevice(disk) => {
-                let id = DeviceId(self.next_device);
-                self.next_device += 1;
+                let id = self.free_devices.pop().unwrap_or_else(|| {
+                    self.next_device += 1;
+                    DeviceId(self.next_device - 1)
+                });
                 let device =
                     Arc::new(SimDevice::new(&format!("disk{disk}"), scene.plan.disks[disk], &self.disks[disk]));
                 self.devices[disk] = Some((id, Arc::clone(&device)));

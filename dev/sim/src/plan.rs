@@ -126,6 +126,9 @@ impl Plan {
             // Good storage: only then do flushes succeed for long.
             sim.disk.eio = 0;
         }
+        if rough >= 4 && rng.chance(300_000) {
+            sim.disk.hang = pick(rng, &[2_000, 20_000]);
+        }
         let chaos = if rough == 0 { Chaos::default() } else { chaos(rng) };
         let disks: Vec<DiskPlan> = (0..1 + rng.below(2)).map(|_| disk(rng)).collect();
         let targets = 1 + rng.below(2) as usize;

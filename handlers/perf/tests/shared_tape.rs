@@ -37,6 +37,8 @@ impl TargetDriver for Driver {
         self.sent.push(r.cmd);
     }
     fn dropped(&mut self, _: SessionId, _: u64, _: CmdId) {}
+    fn parked(&mut self, _: SessionId, _: u64, _: CmdId) {}
+    fn unparked(&mut self, _: CmdId) {}
     fn abort_data(&mut self, _: SessionId, _: u64, _: CmdId) {}
     fn task_management_done(&mut self, _: SessionId, _: u64, _: TmfId, response: TaskManagementResponse) {
         assert_eq!(response, TaskManagementResponse::Complete);
@@ -174,7 +176,7 @@ impl World {
                 self.wires.push((at, to, VecDeque::new()));
                 self.wires.len() - 1
             });
-            self.wires[wire].2.push_back(message);
+            self.wires[wire].2.push_back(*message);
         }
     }
 

@@ -120,15 +120,15 @@ pub(crate) struct Direct {
 }
 
 /// Names a read-ahead buffer of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ChunkId(u32);
 
 /// A read-ahead buffer that is full, or left, but for commands whose data are in it.
 #[derive(Clone, Copy, Debug)]
-struct Chunk {
-    id: ChunkId,
-    buffer: SgList,
-    users: u32,
+pub(crate) struct Chunk {
+    pub(crate) id: ChunkId,
+    pub(crate) buffer: SgList,
+    pub(crate) users: u32,
 }
 
 /// The receive side.
@@ -309,6 +309,14 @@ impl Input {
             pool.release(&old.buffer);
         }
         true
+    }
+
+    /// Takes out the buffers that are left to commands. Only after `release`, when the connection goes.
+    pub(crate) fn take_used(&mut self) -> impl Iterator<Item = Chunk> + use<> {
+        let current = Chunk { id: self.id, buffer: std::mem::take(&mut self.buffer), users: self.users };
+        let used = (self.users > 0).then_some(current);
+        self.users = 0;
+        std::mem::take(&mut self.left).into_iter().chain(used)
     }
 
     /// Gives the buffers back that no command uses. Only without a receive in flight.

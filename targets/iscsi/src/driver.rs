@@ -109,6 +109,30 @@ impl TargetDriver for IscsiTarget {
         }
     }
 
+    fn parked(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId) {
+        let handle = TaskHandle::from_bits(driver_tag);
+        let Some((connection, session, shared)) = self.owner(session) else { return };
+        if let Some(chunk) = session.tasks.remove(handle).and_then(|task| task.lent) {
+            shared.parked.insert(cmd, (connection.slot, chunk));
+        }
+        if let Some((protocol, state)) = live(connection, session) {
+            protocol.drop_task(state, handle);
+        }
+        shared.mark(connection);
+    }
+
+    fn unparked(&mut self, cmd: CmdId) {
+        let Some(place) = self.shared.parked.remove(cmd) else { return };
+        let (connection, chunk) = place;
+        match self.connections.get_mut(connection) {
+            Some(connection) => {
+                connection.input.give_back(chunk);
+                self.shared.mark(connection);
+            }
+            None => self.shared.parked.give_back(place),
+        }
+    }
+
     fn abort_data(&mut self, session: SessionId, driver_tag: u64, cmd: CmdId) {
         let handle = TaskHandle::from_bits(driver_tag);
         let Some((connection, session, shared)) = self.owner(session) else { return };
@@ -140,7 +164,13 @@ impl TargetDriver for IscsiTarget {
         response: TaskManagementResponse,
     ) {
         let Some((connection, session, shared)) = self.owner(session) else { return };
+        let peer = connection.peer;
         let Some((protocol, state)) = live(connection, session) else { return };
+        if response == TaskManagementResponse::Failed {
+            tracing::warn!(%peer, initiator = %state.identity().initiator_name,
+                target = state.identity().target_name.as_deref().unwrap_or(""),
+                "task management function rejected: commands that it is about do not end; is a device's storage stuck?");
+        }
         protocol.task_management_response(state, TmfTag::from_bits(driver_tag & !COLD_RESET), response);
         if driver_tag & COLD_RESET != 0 && response == TaskManagementResponse::Complete {
             connection.drain(Why::SessionClosed, shared.now.after(DRAIN_TIMEOUT));

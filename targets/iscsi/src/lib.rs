@@ -39,6 +39,7 @@ pub mod limits;
 mod listener;
 mod login;
 mod message;
+mod parked;
 mod portal;
 mod receive;
 mod registry;

@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::listener::Listener;
 use crate::login::Login;
 use crate::message::DriverMessage;
+use crate::parked::Parked;
 use crate::registry::{ConnectionHandle, Registry, SessionKey};
 use crate::rest::Rest;
 use crate::session::{SessionInfo, SessionState, TaskState};
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) rest: Rest,
     /// Connections that cannot receive: their read-ahead is full of commands' data, and there was no other buffer.
     pub(crate) receivers: Starved,
+    /// What parked commands keep.
+    pub(crate) parked: Parked,
     /// Our session by the mid-level's slot.
     pub(crate) by_core: Vec<Option<Slot>>,
     /// Connections that have not proved who they are, oldest first.
@@ -174,6 +177,7 @@ impl IscsiTarget {
                 timers: Timers::default(),
                 rest: Rest::default(),
                 receivers: Starved::default(),
+                parked: Parked::default(),
                 by_core: Vec::new(),
                 pending: BTreeSet::new(),
                 next_order: 0,
@@ -225,6 +229,7 @@ impl IscsiTarget {
         self.shared.now = now;
         let mut env = Env { now, backend, pool, shard };
         self.make_calls(&mut env);
+        self.shared.parked.sweep(env.pool);
         while let Some(message) = self.shared.inbox.pop_front() {
             self.handle_message(message, &mut env);
         }
@@ -568,7 +573,9 @@ impl IscsiTarget {
             return;
         }
         connection.input.release(env.pool);
-        if let Some(session) = connection.session
+        let (session, left) = (connection.session, connection.input.take_used());
+        self.shared.parked.adopt(slot, left);
+        if let Some(session) = session
             && let Some(session) = self.sessions.remove(session)
         {
             self.shared.release(session.claim);

@@ -117,7 +117,7 @@ impl Control {
     /// Opens a device and makes it known to every reactor.
     fn open(&mut self, name: &str, device: &Device, asked: &mut Asked) -> Result<OpenDevice> {
         let disk = Disk::open(name, device, &self.applied.globals, self.reactors.count())?;
-        let id = self.numbers.device();
+        let id = self.numbers.device().context("there are as many devices as there can be")?;
         let source = disk.source();
         self.ask_ahead(asked, ADD_DEVICE, || Request::AddDevice { id, device: Arc::clone(&source) });
         Ok(OpenDevice { id, disk })

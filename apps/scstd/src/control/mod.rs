@@ -74,6 +74,8 @@ pub struct Control {
     devices: BTreeMap<String, OpenDevice>,
     /// Devices on their way out: how many reactors still have something of them.
     leaving: BTreeMap<DeviceId, (Disk, usize)>,
+    /// Devices whose storage does not answer, and on which reactor commands wait for it.
+    stuck: BTreeSet<(DeviceId, ReactorId)>,
     numbers: Numbers,
     reactors: Reactors,
     events: Receiver<Event>,
@@ -106,6 +108,7 @@ impl Control {
             applied: Configuration::default(),
             devices: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             numbers: Numbers::default(),
             reactors,
             events,
@@ -208,6 +211,7 @@ impl Control {
     fn report(&mut self, report: Report) {
         match report.kind {
             ReportKind::DeviceRemoved(device) => self.device_left(device),
+            ReportKind::DeviceStuck { device, stuck } => self.device_stuck(report.reactor, device, stuck),
             ReportKind::Ended(result) => {
                 if let Err(error) = result {
                     tracing::error!(reactor = report.reactor.0, "a reactor has failed: {error}; the daemon stops");
@@ -219,12 +223,35 @@ impl Control {
         }
     }
 
+    /// Tells once that the storage of a device does not answer, and once that it does again.
+    fn device_stuck(&mut self, reactor: ReactorId, id: DeviceId, stuck: bool) {
+        let was_stuck = self.stuck.iter().any(|(device, _)| *device == id);
+        if stuck {
+            self.stuck.insert((id, reactor));
+        } else {
+            self.stuck.remove(&(id, reactor));
+        }
+        let is_stuck = self.stuck.iter().any(|(device, _)| *device == id);
+        let open = self.devices.values().find(|open| open.id == id).map(|open| &open.disk);
+        let name = open.or_else(|| self.leaving.get(&id).map(|(disk, _)| disk)).map_or("?", Disk::name);
+        match (was_stuck, is_stuck) {
+            (false, true) => tracing::warn!(
+                device = name,
+                "the storage does not answer: commands whose session has ended are still under way; \
+                 look at the file system and the device below"
+            ),
+            (true, false) => tracing::info!(device = name, "the storage answers again"),
+            _ => {}
+        }
+    }
+
     fn device_left(&mut self, device: DeviceId) {
         let Some((_, reactors)) = self.leaving.get_mut(&device) else { return };
         *reactors -= 1;
         if *reactors > 0 {
             return;
         }
+        self.numbers.forget_device(device);
         if let Some((disk, _)) = self.leaving.remove(&device)
             && let Err(error) = disk.flush()
         {

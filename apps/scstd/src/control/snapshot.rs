@@ -6,42 +6,56 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use scst_config::{Attributes, Configuration, DriverKind, Target, model::Luns};
 use scst_core::config::{InitiatorGroup, LunEntry, LunMap, TargetConfig};
-use scst_core::ids::{DeviceId, TargetId};
+use scst_core::ids::{DeviceId, MAX_PLACES, TargetId};
 use scst_protocol_iscsi::chap::ChapUser;
 use scst_protocol_iscsi::params::{PARAMETERS, TargetParameters};
 use scst_scsi::lun::LunAddressMethod;
 use scst_target_iscsi::{DiscoveryConfig, IscsiConfig, IscsiTargetConfig, Redirect};
 
-/// Numbers that were given out. Device and target numbers are never used twice while the daemon runs.
+/// Numbers that were given out. The place of a device or target that has gone is used again, under another number.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     next_device: u32,
     next_target: u32,
+    /// Numbers for places that are free again.
+    free_devices: Vec<DeviceId>,
+    free_targets: Vec<TargetId>,
     targets: BTreeMap<String, TargetId>,
     /// Relative target port identifiers that nobody chose.
     ports: BTreeMap<String, u16>,
 }
 
 impl Numbers {
-    /// The number of a new device.
-    pub(super) fn device(&mut self) -> DeviceId {
-        self.next_device += 1;
-        DeviceId(self.next_device - 1)
+    /// The number of a new device; none when there are as many as there can be.
+    pub(super) fn device(&mut self) -> Option<DeviceId> {
+        self.free_devices.pop().or_else(|| {
+            let new = DeviceId(self.next_device);
+            (self.next_device < MAX_PLACES).then(|| self.next_device += 1).map(|()| new)
+        })
+    }
+
+    /// Nothing of a device is left on any reactor, or it was never there.
+    pub(super) fn forget_device(&mut self, id: DeviceId) {
+        self.free_devices.push(id.successor());
     }
 
     /// The number of a target; the same as long as the target exists.
     pub(super) fn target(&mut self, name: &str) -> TargetId {
-        let next = &mut self.next_target;
+        let (next, free) = (&mut self.next_target, &mut self.free_targets);
         *self.targets.entry(name.to_owned()).or_insert_with(|| {
-            *next += 1;
-            TargetId(*next - 1)
+            free.pop().unwrap_or_else(|| {
+                *next += 1;
+                TargetId(*next - 1)
+            })
         })
     }
 
     /// A target is gone; one of the same name later is another one.
     pub(super) fn forget_target(&mut self, name: &str) -> Option<TargetId> {
         self.ports.remove(name);
-        self.targets.remove(name)
+        let id = self.targets.remove(name)?;
+        self.free_targets.push(id.successor());
+        Some(id)
     }
 
     /// The relative target port identifier: what the file says, else the lowest free one, kept.

@@ -23,6 +23,8 @@ const CORE: CommandFlags = CommandFlags::CORE;
 const EXCLUSIVE: CommandFlags = CommandFlags::EXCLUSIVE;
 /// Before everything that waits.
 const HEAD: CommandFlags = CommandFlags::IMPLICIT_HEAD_OF_QUEUE;
+/// Depends on nothing that a barrier protects.
+const UNBLOCKED: CommandFlags = CommandFlags::UNBLOCKED;
 /// Leaves unit attentions pending.
 const NO_UA: CommandFlags = CommandFlags::SKIPS_UNIT_ATTENTION;
 
@@ -39,7 +41,7 @@ const fn pr_out(name: &'static str, usage: &'static [u8]) -> CommandDescriptor {
 
 /// RESERVE and RELEASE: the mid-level's own.
 const fn spc2_reservation(name: &'static str, usage: &'static [u8]) -> CommandDescriptor {
-    row(name, usage).flags(ANY_PR.union(CORE).union(EXCLUSIVE))
+    row(name, usage).flags(ANY_PR.union(CORE).union(EXCLUSIVE).union(STANDBY))
 }
 
 /// MAINTENANCE IN: one service action.
@@ -49,13 +51,13 @@ const fn maintenance_in(name: &'static str, usage: &'static [u8]) -> CommandDesc
 
 /// The rows.
 pub(super) const ROWS: &[CommandDescriptor] = &[
-    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0x04]).flags(ANY_RESERVATION.union(HEAD)),
+    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0x04]).flags(ANY_RESERVATION.union(HEAD).union(UNBLOCKED)),
     row("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0x04])
         .allocation(4, 1)
-        .flags(ANY_RESERVATION.union(CORE).union(NO_UA).union(ANY_STATE)),
+        .flags(ANY_RESERVATION.union(CORE).union(NO_UA).union(ANY_STATE).union(UNBLOCKED)),
     row("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0x04])
         .allocation(3, 2)
-        .flags(ANY_RESERVATION.union(HEAD).union(NO_UA).union(ANY_STATE)),
+        .flags(ANY_RESERVATION.union(HEAD).union(NO_UA).union(ANY_STATE).union(UNBLOCKED)),
     row("MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xff, 0x04]).parameters(4, 1).flags(EXCLUSIVE.union(STANDBY)),
     spc2_reservation("RESERVE(6)", &[0x16, 0, 0, 0, 0, 0x04]),
     spc2_reservation("RELEASE(6)", &[0x17, 0, 0, 0, 0, 0x04]).flags(CommandFlags::RESERVED_OK),
@@ -122,7 +124,7 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
     .flags(ANY_PR),
     row("REPORT LUNS", &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
         .allocation(6, 4)
-        .flags(ANY_RESERVATION.union(CORE).union(HEAD).union(NO_UA).union(ANY_STATE)),
+        .flags(ANY_RESERVATION.union(CORE).union(HEAD).union(NO_UA).union(ANY_STATE).union(UNBLOCKED)),
     maintenance_in("REPORT IDENTIFYING INFORMATION", &[0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0x04])
         .flags(ANY_PR),
     maintenance_in("REPORT TARGET PORT GROUPS", &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])
@@ -132,12 +134,12 @@ pub(super) const ROWS: &[CommandDescriptor] = &[
         "REPORT SUPPORTED OPERATION CODES",
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x04],
     )
-    .flags(WE),
+    .flags(WE.union(UNBLOCKED)),
     maintenance_in(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04],
     )
-    .flags(WE),
+    .flags(WE.union(UNBLOCKED)),
     maintenance_in("REPORT PRIORITY", &[0xa3, 0x0e, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04]).flags(ANY_PR),
     maintenance_in("REPORT TIMESTAMP", &[0xa3, 0x0f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04]).flags(ANY_PR),
     row("SET TARGET PORT GROUPS", &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0x04])

@@ -186,7 +186,7 @@ impl Latency {
         match command.device {
             None => lap.finish(now, |stage, nanos| summaries[stage as usize].add(nanos)),
             Some(device) => {
-                let unit = self.units.at(device.0);
+                let unit = self.units.at(device.index() as u32);
                 unit.used = true;
                 lap.finish(now, |stage, nanos| {
                     summaries[stage as usize].add(nanos);

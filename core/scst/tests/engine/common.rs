@@ -28,6 +28,8 @@ pub(crate) enum Seen {
     AbortData(u64),
     Response(u64, ScsiStatus, Option<(u8, u16)>),
     Dropped(u64),
+    Parked(u64),
+    Unparked(CmdId),
     Tmf(u64, TaskManagementResponse),
     Async(u16),
     CloseSession(SessionId),
@@ -50,6 +52,12 @@ impl TargetDriver for Driver {
     }
     fn dropped(&mut self, _: SessionId, tag: u64, _: CmdId) {
         self.seen.push(Seen::Dropped(tag));
+    }
+    fn parked(&mut self, _: SessionId, tag: u64, _: CmdId) {
+        self.seen.push(Seen::Parked(tag));
+    }
+    fn unparked(&mut self, cmd: CmdId) {
+        self.seen.push(Seen::Unparked(cmd));
     }
     fn abort_data(&mut self, _: SessionId, tag: u64, _: CmdId) {
         self.seen.push(Seen::AbortData(tag));
@@ -132,7 +140,7 @@ pub(crate) struct Medium {
     pub(crate) mapped: bool,
 }
 
-/// Opcodes of the fake device: 00 no data, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
+/// Opcodes of the fake device: 00 no data, 12 what no barrier keeps waiting, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
 struct Handler(Rc<RefCell<Medium>>);
 
 impl HandlerShard for Handler {
@@ -151,7 +159,7 @@ impl HandlerShard for Handler {
         match cdb.opcode() {
             0x00 => Ok(Parsed::default()),
             0x12 => Ok(Parsed {
-                flags: CommandFlags::SKIPS_UNIT_ATTENTION | CommandFlags::RESERVED_OK,
+                flags: CommandFlags::SKIPS_UNIT_ATTENTION | CommandFlags::RESERVED_OK | CommandFlags::UNBLOCKED,
                 ..Parsed::default()
             }),
             0x28 => Ok(access(DataDirection::FromDevice, CommandFlags::empty())),
@@ -189,6 +197,11 @@ impl HandlerShard for Handler {
     fn control(&self) -> ControlSettings {
         self.0.borrow().control
     }
+}
+
+/// A device handler's half over a medium.
+pub(crate) fn handler(medium: &Rc<RefCell<Medium>>) -> Box<dyn HandlerShard> {
+    Box::new(Handler(Rc::clone(medium)))
 }
 
 /// One reactor of the world.
@@ -249,7 +262,7 @@ impl World {
         let mut world = Self { nodes, media, now: Nanos(0), wire: VecDeque::new(), prompt: true, next_tag: 1 };
         for node in 0..world.nodes.len() {
             for (i, medium) in world.media.iter().enumerate() {
-                let handler = Box::new(Handler(Rc::clone(medium)));
+                let handler = handler(medium);
                 world.nodes[node].shard.control(Nanos(0), Control::AddDevice { id: DeviceId(i as u32), handler });
             }
         }
@@ -359,7 +372,7 @@ impl World {
         let mut cx = RunContext { now: self.now, io: &mut NoIo, mem: &mut n.pool, outbox: &mut outbox };
         n.shard.run(&mut cx, &mut n.driver);
         n.notices.extend(outbox.notices);
-        self.wire.extend(outbox.messages.into_iter().map(|(to, m)| (usize::from(to.0), m)));
+        self.wire.extend(outbox.messages.into_iter().map(|(to, m)| (usize::from(to.0), *m)));
         if self.prompt {
             self.deliver_messages();
         }
@@ -369,6 +382,25 @@ impl World {
         while let Some((to, message)) = self.wire.pop_front() {
             self.nodes[to].shard.message(self.now, message);
             self.run(to);
+        }
+    }
+
+    /// Time passes on all reactors, and what has become overdue is done.
+    pub(crate) fn pass(&mut self, time: Nanos) {
+        self.now = self.now.after(time);
+        for node in 0..self.nodes.len() {
+            while self.nodes[node].shard.poll_timeout().is_some_and(|at| at <= self.now) {
+                self.nodes[node].shard.handle_timeout(self.now);
+                self.run(node);
+            }
+        }
+    }
+
+    /// Nothing has a deadline any more.
+    pub(crate) fn assert_nothing_waits(&mut self) {
+        self.pass(Nanos::from_secs(1));
+        for node in &self.nodes {
+            assert_eq!(node.shard.poll_timeout(), None);
         }
     }
 
@@ -404,4 +436,8 @@ pub(crate) fn good(tag: u64) -> Seen {
 }
 
 pub(crate) const READ_1: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+pub(crate) const EXCLUSIVE: [u8; 10] = [0x55, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 36, 0];
+/// COMPARE AND WRITE of the fake device.
+pub(crate) const CAW: [u8; 10] = [0x89, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 pub(crate) const WRITE_1: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];

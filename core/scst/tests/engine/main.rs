@@ -1,9 +1,12 @@
 //! Stories about the engine: N shards, a device that finishes when told to, a driver that records.
 
 mod common;
+mod deadlines;
 mod latency;
+mod many_units;
 mod mapped;
 mod ordering;
+mod parking;
 mod random;
 mod sharing;
 mod task_management;

@@ -68,11 +68,22 @@ struct Function {
     outlives: Vec<(usize, CmdId)>,
 }
 
+/// A command whose session went on without it.
+struct Parked {
+    command: Command,
+    device: u32,
+    /// Blocks that it may still write, if it writes.
+    writes: Option<(u64, u64)>,
+    /// What executed when it was parked.
+    beside: Vec<(usize, CmdId)>,
+}
+
 struct History {
     w: World,
     random: Random,
     sessions: Vec<(usize, SessionId)>,
     live: BTreeMap<(usize, u64), Command>,
+    parked: Vec<Parked>,
     functions: BTreeMap<(usize, u64), Function>,
     steps: u64,
 }
@@ -99,7 +110,15 @@ impl History {
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
         w.media[0].borrow_mut().mapped = random.chance(50);
-        Self { w, random, sessions: Vec::new(), live: BTreeMap::new(), functions: BTreeMap::new(), steps: 0 }
+        Self {
+            w,
+            random,
+            sessions: Vec::new(),
+            live: BTreeMap::new(),
+            parked: Vec::new(),
+            functions: BTreeMap::new(),
+            steps: 0,
+        }
     }
 
     fn step(&mut self) {
@@ -119,6 +138,7 @@ impl History {
             80..86 => self.function(),
             86..87 => self.change_map(),
             87..90 => self.deliver_held(),
+            90..92 => self.pass_time(),
             _ => self.deliver_message(),
         }
         self.observe();
@@ -241,6 +261,16 @@ impl History {
         }
     }
 
+    /// Mostly as long as a session waits before it parks commands, now and then as long as anything waits.
+    fn pass_time(&mut self) {
+        let time = [600, 600, 600, 600, 600, 13_000, 31_000][self.random.below(7)];
+        self.w.now = self.w.now.after(Nanos::from_millis(time));
+        for node in 0..self.w.nodes.len() {
+            self.w.nodes[node].shard.handle_timeout(self.w.now);
+            self.w.run(node);
+        }
+    }
+
     fn observe(&mut self) {
         for node in 0..self.w.nodes.len() {
             for seen in std::mem::take(&mut self.w.nodes[node].driver.seen) {
@@ -255,6 +285,7 @@ impl History {
             self.observe();
         }
         self.check_exclusive();
+        self.check_fences();
     }
 
     fn saw(&mut self, node: usize, seen: Seen) {
@@ -280,6 +311,11 @@ impl History {
                     }
                 }
             }
+            Seen::Parked(tag) => self.saw_parked(node, tag),
+            Seen::Unparked(cmd) => {
+                let at = self.parked.iter().position(|p| (p.command.node, p.command.id) == (node, cmd));
+                self.parked.remove(at.expect("it was parked"));
+            }
             Seen::Closed(session) => {
                 assert!(!self.live.values().any(|c| c.node == node && c.session == session));
                 // Nobody is there to hear the answers.
@@ -289,20 +325,42 @@ impl History {
         }
     }
 
+    fn saw_parked(&mut self, node: usize, tag: u64) {
+        let command = self.live.remove(&(node, tag)).expect("one end per command");
+        let engine = self.w.nodes[node].shard.engine();
+        assert_eq!(engine.state(command.id), Some(CommandState::Executing));
+        let exec = engine.exec_command(command.id).unwrap();
+        let writes = matches!(command.opcode, 0x2a | 0x89).then_some((exec.parsed.lba, exec.parsed.blocks));
+        let device = engine.device_of(command.id).unwrap().0;
+        let beside = self.executing(device).map(|c| (c.node, c.id)).collect();
+        self.parked.push(Parked { command, device, writes, beside });
+    }
+
+    fn executing(&self, device: u32) -> impl Iterator<Item = &Command> {
+        self.live.values().filter(move |c| {
+            let engine = self.w.nodes[c.node].shard.engine();
+            engine.state(c.id) == Some(CommandState::Executing) && engine.device_of(c.id).is_some_and(|d| d.0 == device)
+        })
+    }
+
+    /// Nothing that comes after a parked write meets it on the medium.
+    fn check_fences(&self) {
+        for parked in &self.parked {
+            let Some((lba, blocks)) = parked.writes else { continue };
+            for c in self.executing(parked.device).filter(|c| matches!(c.opcode, 0x28 | 0x2a | 0x89)) {
+                let parsed = self.w.nodes[c.node].shard.engine().exec_command(c.id).unwrap().parsed;
+                let apart = parsed.lba >= lba + blocks || lba >= parsed.lba + parsed.blocks;
+                assert!(apart || parked.beside.contains(&(c.node, c.id)), "beside a parked write");
+            }
+        }
+    }
+
     /// MODE SELECT is alone on its device, COMPARE AND WRITE on its blocks.
     fn check_exclusive(&self) {
         for device in 0..2 {
-            let executing: Vec<_> = self
-                .live
-                .values()
-                .filter(|c| {
-                    let engine = self.w.nodes[c.node].shard.engine();
-                    engine.state(c.id) == Some(CommandState::Executing)
-                        && engine.device_of(c.id).is_some_and(|d| d.0 == device)
-                })
-                .collect();
+            let executing: Vec<_> = self.executing(device).filter(|c| c.opcode != 0x12).collect();
             if executing.iter().any(|c| c.opcode == 0x55) {
-                assert_eq!(executing.len(), 1, "an exclusive command is alone");
+                assert_eq!(executing.len(), 1, "an exclusive command is alone, but for INQUIRY");
             }
             let range = |c: &Command| {
                 let parsed = self.w.nodes[c.node].shard.engine().exec_command(c.id).unwrap().parsed;
@@ -336,11 +394,12 @@ impl History {
                 self.finish_one();
                 self.observe();
             }
-            if self.live.is_empty() && self.w.wire.is_empty() {
+            if self.live.is_empty() && self.parked.is_empty() && self.w.wire.is_empty() {
                 break;
             }
             if self.live.len() == before && self.w.wire.is_empty() {
-                self.w.now = self.w.now.after(Nanos::from_millis(1));
+                self.pass_time();
+                self.observe();
             }
         }
         while let Some((node, session)) = self.sessions.pop() {

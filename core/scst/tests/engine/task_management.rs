@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::common::{READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
+use crate::common::{CAW, EXCLUSIVE, READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
 use scst_core::event::DataError;
-use scst_core::handler::ControlSettings;
+use scst_core::handler::{ControlSettings, Outcome, SideEffects};
 use scst_core::ids::DeviceId;
 use scst_core::shard::Control;
 use scst_core::{Nanos, engine::Limits};
 use scst_scsi::TaskManagementFunction as F;
 use scst_scsi::TaskManagementResponse as R;
+use scst_scsi::sense::SenseFormat;
 use scst_scsi::{ScsiStatus, TaskAttribute};
 
 const CHECK: ScsiStatus = ScsiStatus::CHECK_CONDITION;
@@ -68,10 +69,10 @@ fn abort_task_set_takes_only_the_commands_of_its_nexus() {
     let (t2, _queued) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
     let (t3, c) = w.simple(0, other, &READ_1);
     let tmf = w.tmf(0, s, F::AbortTaskSet, None);
-    w.expect(0, &[Seen::Dropped(t2)]);
+    w.expect(0, &[]);
     w.finish(0, c);
     w.finish(0, a);
-    w.expect(0, &[good(t3), Seen::Dropped(t1), Seen::Tmf(tmf, R::Complete)]);
+    w.expect(0, &[good(t3), Seen::Dropped(t1), Seen::Dropped(t2), Seen::Tmf(tmf, R::Complete)]);
     w.assert_clean();
 }
 
@@ -87,7 +88,7 @@ fn logical_unit_reset_reaches_every_reactor_and_tells_every_nexus() {
     w.finish(1, a);
     assert_eq!(w.media[0].borrow().resets, 1);
     w.expect(1, &[Seen::Dropped(t1)]);
-    w.expect(0, &[Seen::Tmf(tmf, R::Complete), Seen::Response(t2, CHECK, Some((6, 0x2900)))]);
+    w.expect(0, &[Seen::Response(t2, CHECK, Some((6, 0x2900))), Seen::Tmf(tmf, R::Complete)]);
     let (t3, _) = w.simple(1, s1, &READ_1);
     w.expect(1, &[Seen::Response(t3, CHECK, Some((6, 0x2900)))]);
     w.assert_clean();
@@ -104,7 +105,7 @@ fn the_task_aborted_status_is_for_the_victims_only() {
     w.finish(0, a);
     w.finish(0, b);
     let aborted = Seen::Response(t2, ScsiStatus::TASK_ABORTED, None);
-    w.expect(0, &[Seen::Dropped(t1), aborted, Seen::Tmf(tmf, R::Complete)]);
+    w.expect(0, &[aborted, Seen::Dropped(t1), Seen::Tmf(tmf, R::Complete)]);
     w.assert_clean();
 }
 
@@ -147,19 +148,137 @@ fn a_lost_session_ends_its_commands_without_a_word() {
 }
 
 #[test]
-fn a_reset_that_nothing_lets_through_fails_after_its_deadline() {
+fn a_reset_that_nothing_lets_through_fails_and_has_aborted_nothing_that_still_executes() {
+    let mut w = World::new(2);
+    let (s, victim) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (t1, a) = w.simple(0, s, &READ_1);
+    let (t2, b) = w.simple(1, victim, &READ_1);
+    let tmf = w.tmf(0, s, F::LogicalUnitReset, None);
+    assert_eq!(w.media[0].borrow().cancelled, [a, b]);
+    w.pass(Nanos::from_millis(11_500));
+    w.expect(0, &[]);
+    w.pass(Nanos::from_millis(500));
+    w.expect(0, &[Seen::Tmf(tmf, R::Failed)]);
+    assert_eq!(w.media[0].borrow().resets, 0);
+    // The unit is open for others, and what was not aborted is answered when it ends.
+    let (t3, c) = w.simple(0, s, &READ_1);
+    assert_eq!(w.executing(0), [a, b, c]);
+    w.finish(0, a);
+    w.finish(1, b);
+    w.finish(0, c);
+    w.expect(1, &[good(t2)]);
+    w.expect(0, &[good(t1), good(t3)]);
+    w.assert_clean();
+    w.assert_nothing_waits();
+}
+
+#[test]
+fn abort_task_fails_in_time_and_the_command_is_answered_when_it_ends() {
+    for function in [F::AbortTask, F::AbortTaskSet, F::ITNexusReset] {
+        let mut w = World::new(1);
+        let s = w.login(0, "iqn.a");
+        let (t, a) = w.simple(0, s, &WRITE_1);
+        w.data(0, a, Ok(()));
+        w.nodes[0].driver.seen.clear();
+        let tmf = w.tmf(0, s, function, Some(a));
+        w.pass(Nanos::from_secs(12));
+        w.expect(0, &[Seen::Tmf(tmf, R::Failed)]);
+        w.finish(0, a);
+        w.expect(0, &[good(t)]);
+        w.assert_clean();
+    }
+}
+
+#[test]
+fn no_command_vanishes_with_a_function_that_fails() {
+    for function in [F::AbortTaskSet, F::LogicalUnitReset, F::TargetReset, F::ITNexusReset] {
+        let mut w = World::new(1);
+        let s = w.login(0, "iqn.a");
+        let (t1, hung) = w.simple(0, s, &READ_1);
+        let (t2, _queued) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
+        let tmf = w.tmf(0, s, function, None);
+        w.expect(0, &[]);
+        w.pass(Nanos::from_secs(12));
+        let aborted = Seen::Response(t2, ScsiStatus::TASK_ABORTED, None);
+        w.expect(0, &[aborted, Seen::Tmf(tmf, R::Failed)]);
+        w.finish(0, hung);
+        w.expect(0, &[good(t1)]);
+        w.assert_clean();
+    }
+}
+
+#[test]
+fn a_session_ends_within_a_function_that_keeps_commands_back() {
     let mut w = World::new(1);
     let s = w.login(0, "iqn.a");
-    let (_, a) = w.simple(0, s, &READ_1);
-    let tmf = w.tmf(0, s, F::LogicalUnitReset, None);
-    w.now = w.nodes[0].shard.poll_timeout().unwrap();
-    assert_eq!(w.now, Nanos::from_secs(30));
-    w.nodes[0].shard.handle_timeout(w.now);
+    let (t1, a) = w.simple(0, s, &READ_1);
+    let (t2, _queued) = w.send_with(0, s, 0, &READ_1, TaskAttribute::Ordered, false);
+    let tmf = w.tmf(0, s, F::AbortTaskSet, None);
+    w.nodes[0].shard.session_down(w.now, s);
     w.run(0);
-    w.expect(0, &[Seen::Tmf(tmf, R::Failed)]);
-    // The device is open again for others; the aborted command still ends when the device lets go.
-    let (_, b) = w.simple(0, s, &READ_1);
-    assert_eq!(w.executing(0), [a, b]);
+    w.expect(0, &[Seen::Dropped(t2)]);
+    w.finish(0, a);
+    w.expect(0, &[Seen::Dropped(t1), Seen::Tmf(tmf, R::Complete), Seen::Closed(s)]);
+    w.assert_clean();
+}
+
+#[test]
+fn a_reset_ends_the_owner_of_a_barrier() {
+    // MODE SELECT has the unit for itself, COMPARE AND WRITE its blocks; from another nexus and from its own.
+    for (cdb, own, reactor) in [(EXCLUSIVE, false, 0), (EXCLUSIVE, true, 0), (CAW, false, 1), (CAW, true, 0)] {
+        let mut w = World::new(2);
+        let (a, b) = (w.login(0, "iqn.a"), w.login(reactor, "iqn.b"));
+        let (t, owner) = w.simple(0, a, &cdb);
+        let (waits, _) = w.simple(0, a, &READ_1);
+        assert_eq!(w.executing(0), [owner]);
+        let (node, session) = if own { (0, a) } else { (reactor, b) };
+        let tmf = w.tmf(node, session, F::LogicalUnitReset, None);
+        assert_eq!(w.media[0].borrow().cancelled, [owner], "{cdb:02x?} own {own}");
+        w.finish(0, owner);
+        let mut expected = vec![Seen::Dropped(waits), Seen::Dropped(t)];
+        if own {
+            // A function tells the end of its own nexus's commands when it is complete.
+            expected.reverse();
+        }
+        if node == 0 {
+            expected.push(Seen::Tmf(tmf, R::Complete));
+        } else {
+            w.expect(1, &[Seen::Tmf(tmf, R::Complete)]);
+        }
+        w.expect(0, &expected);
+        assert_eq!(w.media[0].borrow().resets, 1);
+        w.assert_clean();
+        w.assert_nothing_waits();
+    }
+}
+
+#[test]
+fn clear_task_set_of_a_shared_set_ends_the_owner_of_a_barrier() {
+    let mut w = World::with(1, Limits::default(), ControlSettings::default());
+    let (a, b) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t, owner) = w.simple(0, a, &CAW);
+    let tmf = w.tmf(0, b, F::ClearTaskSet, None);
+    assert_eq!(w.media[0].borrow().cancelled, [owner]);
+    w.finish(0, owner);
+    w.expect(0, &[Seen::Dropped(t), Seen::Tmf(tmf, R::Complete)]);
+    w.assert_clean();
+}
+
+#[test]
+fn what_an_owner_changed_before_it_was_reset_is_there_before_the_reset() {
+    let mut w = World::new(2);
+    let (a, b) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+    let (_, owner) = w.simple(0, a, &EXCLUSIVE);
+    w.tmf(1, b, F::LogicalUnitReset, None);
+    let control = ControlSettings { descriptor_sense: true, ..crate::common::per_nexus() };
+    let effects = SideEffects { control: Some(control), ..SideEffects::default() };
+    w.media[0].borrow_mut().outcome = Some(Outcome { effects, ..Outcome::good(0) });
+    w.finish(0, owner);
+    // The reset has brought the defaults back.
+    let t = w.send(1, b, 0, &[0xee; 6], TaskAttribute::Simple);
+    w.nodes[1].driver.seen.clear();
+    let (_, c) = w.simple(1, b, &[0xee; 6]);
+    assert_eq!(w.nodes[1].shard.engine().response(c).unwrap().sense_format, SenseFormat::Fixed, "{t}");
 }
 
 #[test]
@@ -253,7 +372,7 @@ fn functions_for_a_unit_that_has_left_the_home_engine_are_answered_at_once() {
         let second = w.tmf(1, s, function, None);
         let nothing_there = if function == F::TargetReset { R::Complete } else { R::IncorrectLun };
         w.expect(1, &[Seen::Tmf(second, nothing_there)]);
-        assert_eq!(w.nodes[1].shard.poll_timeout(), None);
+        w.assert_nothing_waits();
         w.assert_clean();
     }
 }

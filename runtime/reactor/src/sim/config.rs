@@ -36,6 +36,8 @@ pub struct DiskFaults {
     pub queue_full: u32,
     /// A read or write that `try_now` does at once.
     pub cached: u32,
+    /// An operation that does not end for a time of seconds to a minute, whatever asks it to.
+    pub hang: u32,
 }
 
 /// A run.
@@ -74,6 +76,7 @@ impl SimConfig {
                 short: 0,
                 queue_full: 0,
                 cached: 300_000,
+                hang: 0,
             },
             partial_wait: 0,
             trace: 0,

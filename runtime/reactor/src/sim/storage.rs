@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use scst_core::Nanos;
 use scst_core::buffer::Extent;
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoToken, QueueFull};
@@ -39,7 +40,12 @@ pub(crate) struct SimOp {
     /// Bytes moved so far.
     moved: u32,
     cancelled: bool,
+    /// Cancelling does not help.
+    hung: bool,
 }
+
+/// How long an operation hangs that hangs.
+const HANG: (Nanos, Nanos) = (Nanos::from_secs(2), Nanos::from_secs(60));
 
 impl World {
     pub(crate) fn register(&mut self, n: usize, file: &File) -> FileId {
@@ -91,13 +97,15 @@ impl World {
             return Ok(());
         }
         let len = extents.iter().map(|e: &Extent| e.len).sum();
-        let op = SimOp { token, disk, kind, extents, len, moved: 0, cancelled: false };
+        let hung = faults.hang > 0 && self.rng.chance(faults.hang);
+        let op = SimOp { token, disk, kind, extents, len, moved: 0, cancelled: false, hung };
         let Ok(key) = self.backends[n].ops.insert(op) else { return Err(QueueFull) };
-        let end = self.now.after(self.delay(faults.latency));
+        let time = if hung { self.delay(HANG) } else { self.delay(faults.latency) };
+        let end = self.now.after(time.min(HANG.1));
         self.note("submit", u64::from(key), u64::from(token.cmd.index), u64::from(len));
         if len > 0 && self.rng.chance(faults.split) {
             let middle = self.rng.between(self.now.0, end.0);
-            self.schedule(scst_core::Nanos(middle), Event::IoPart { backend: n, key });
+            self.schedule(Nanos(middle), Event::IoPart { backend: n, key });
         }
         self.schedule(end, Event::IoEnd { backend: n, key });
         Ok(())
@@ -142,15 +150,15 @@ impl World {
     }
 
     pub(crate) fn cancel_io(&mut self, n: usize, cmd: CmdId) {
-        let keys: Vec<u32> =
-            self.backends[n].ops.iter().filter(|(_, op)| op.token.cmd == cmd).map(|(key, _)| key).collect();
+        let wanted = |op: &SimOp| op.token.cmd == cmd && !op.hung;
+        let keys: Vec<u32> = self.backends[n].ops.iter().filter(|(_, op)| wanted(op)).map(|(key, _)| key).collect();
         for key in keys {
             // A request: half of the time it comes too late.
             if self.rng.chance(500_000) {
                 if let Some(op) = self.backends[n].ops.get_mut(key) {
                     op.cancelled = true;
                 }
-                let at = self.now.after(scst_core::Nanos(self.rng.below(20_000)));
+                let at = self.now.after(Nanos(self.rng.below(20_000)));
                 self.schedule(at, Event::IoEnd { backend: n, key });
             }
         }

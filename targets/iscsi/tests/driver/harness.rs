@@ -195,7 +195,7 @@ impl World {
             self.reactors[usize::from(to.0)].backend.waker().wake();
         }
         for (to, message) in core_messages {
-            self.reactors[usize::from(to.0)].core_mailbox.push_back(message);
+            self.reactors[usize::from(to.0)].core_mailbox.push_back(*message);
             self.reactors[usize::from(to.0)].backend.waker().wake();
         }
         if more {
