@@ -188,9 +188,10 @@ impl KeyExchange {
         Ok(out)
     }
 
-    /// AuthMethod (RFC 7143 12.1): a list of the initiator, in order of preference.
+    /// AuthMethod (RFC 7143 12.1): a list of the initiator, in order of preference. Again it may come only when it decides
+    /// nothing.
     fn method(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), TextRefusal> {
-        if core::mem::replace(&mut self.method_settled, true) {
+        if core::mem::replace(&mut self.method_settled, true) && self.chap.is_some() {
             return Err(TextRefusal::Repeated);
         }
         let wanted = if self.chap.is_some() { "CHAP" } else { "None" };
@@ -211,6 +212,8 @@ impl KeyExchange {
         for pair in pairs(text) {
             let (key, value) = pair?;
             match key {
+                // It belongs to the security stage (RFC 7143 12.1), but initiators say here that they ask for nothing.
+                "AuthMethod" if self.chap.is_none() => self.method(value, &mut out)?,
                 "AuthMethod" => return Err(TextRefusal::Stage),
                 _ if key.starts_with("CHAP_") => return Err(TextRefusal::Stage),
                 _ if IDENTITY_KEYS.contains(&key) => self.repeated(key, value, first)?,

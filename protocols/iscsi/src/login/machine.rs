@@ -50,7 +50,9 @@ pub struct LoginConnection {
     /// Bytes of the PDU being received.
     received: Vec<u8>,
     requests: u32,
-    /// The first request: every later one has to agree with it.
+    /// The first request: every later one has to agree with it. The Initiator Task Tag and CmdSN may differ, although RFC
+    /// 7143 (11.12.8 for CmdSN) keeps them: initiators count them up, and nothing depends on them before the full feature
+    /// phase.
     leading: Option<LoginRequest>,
     /// The request being answered.
     request: Option<LoginRequest>,
@@ -169,10 +171,7 @@ impl LoginConnection {
                 self.leading = Some(*request);
             }
             Some(first) => {
-                let same = (request.isid, request.tsih, request.cid) == (first.isid, first.tsih, first.cid)
-                    && request.itt == first.itt
-                    && request.cmd_sn == first.cmd_sn;
-                if !same {
+                if (request.isid, request.tsih, request.cid) != (first.isid, first.tsih, first.cid) {
                     return Err(LoginStatus::INITIATOR_ERROR);
                 }
             }
@@ -260,13 +259,19 @@ impl LoginConnection {
         if !security && transit && keys.negotiation.originate(&mut out) {
             transit = false;
         }
-        if transit && request.nsg == FULL_FEATURE {
+        let mut next = request.nsg;
+        if security && transit && next == FULL_FEATURE && keys.negotiation.is_needed() {
+            // What the target insists on is negotiated in the operational stage only (RFC 7143 6.3.3), so that is where
+            // the initiator goes first.
+            next = OPERATIONAL;
+        }
+        if transit && next == FULL_FEATURE {
             let Some(identity) = self.identity.clone() else { return Err(LoginStatus::TARGET_ERROR) };
             self.reply = OutgoingText::new(out.finish());
             self.state = State::Establishing;
             self.events = Some(LoginEvent::Establish(identity));
         } else {
-            self.respond(out, transit.then_some(request.nsg));
+            self.respond(out, transit.then_some(next));
         }
         Ok(())
     }
@@ -405,7 +410,8 @@ impl LoginConnection {
             return None;
         }
         let window = self.window();
-        let (identity, request, keys) = (self.identity?, self.leading?, self.keys?);
+        // The last request has the CmdSN that the last response has confirmed as the first to come.
+        let (identity, request, keys) = (self.identity?, self.request?, self.keys?);
         let values = keys.negotiation.values();
         let max_xmit = self.parameters.max_xmit_data_segment_length;
         let seconds = |seconds: u32| u64::from(seconds) * 1_000_000_000;

@@ -96,7 +96,7 @@ fn discovery_needs_no_target_name() {
 }
 
 #[test]
-fn straight_from_security_to_full_feature_keeps_the_defaults() {
+fn straight_from_security_to_full_feature_keeps_the_defaults_that_the_target_takes() {
     let mut login = pair();
     let (response, _) = login.one(0, Some(3), &[NAMES, &[("AuthMethod", "CHAP,None")]].concat());
     assert_eq!((response.status, response.nsg), (0, 3));
@@ -114,7 +114,7 @@ fn each_failure_has_its_status() {
     assert_eq!(status_of(&[name, target, ("SessionType", "Strange")]), 0x0209);
     assert_eq!(status_of(&[("InitiatorName", "me"), target]), 0x0200);
     assert_eq!(status_of(&[name, name, target]), 0x0200);
-    assert_eq!(status_of(&[name, target, ("AuthMethod", "None")]), 0x0200);
+    assert_eq!(status_of(&[name, target, ("AuthMethod", "CHAP")]), 0x0201);
     assert_eq!(status_of(&[name, target, ("InitialR2T", "No"), ("InitialR2T", "No")]), 0x0200);
     assert_eq!(status_of(&[name, target, ("MaxRecvDataSegmentLength", "1")]), 0x0200);
     let long = "x".repeat(256);
@@ -176,8 +176,7 @@ fn stages_and_bits_in_the_wrong_order_are_refused() {
 
 #[test]
 fn a_login_does_not_change_who_it_is_or_go_back() {
-    let changes: [fn(&mut LoginRequest); 6] =
-        [|r| r.isid[5] = 9, |r| r.cid = 1, |r| r.tsih = 1, |r| r.itt = 2, |r| r.cmd_sn += 1, |r| r.csg = 0];
+    let changes: [fn(&mut LoginRequest); 4] = [|r| r.isid[5] = 9, |r| r.cid = 1, |r| r.tsih = 1, |r| r.csg = 0];
     for change in changes {
         let mut login = pair();
         login.one(1, None, NAMES);
@@ -190,6 +189,42 @@ fn a_login_does_not_change_who_it_is_or_go_back() {
         login.one(1, None, NAMES);
         assert_eq!(login.one(1, Some(3), &[other]).0.status, 0x0200);
     }
+}
+
+#[test]
+fn an_initiator_may_count_its_login_requests() {
+    let mut login = pair();
+    login.one(0, Some(1), NAMES);
+    login.template.itt += 1;
+    login.template.cmd_sn += 1;
+    let (response, _) = login.one(1, None, &[]);
+    assert_eq!((response.status, response.itt, response.exp_cmd_sn, response.max_cmd_sn), (0, 2, 101, 101));
+    login.template.itt = 77;
+    login.template.cmd_sn += 1;
+    let (response, _) = login.one(1, Some(3), &[]);
+    assert_eq!((response.status, response.itt, response.exp_cmd_sn, response.max_cmd_sn), (0, 77, 102, 133));
+    // What the last response says is in force.
+    let (_, session) = login.target.into_full_feature(0).unwrap();
+    assert_eq!((session.exp_cmd_sn(), session.max_cmd_sn()), (102, 133));
+}
+
+#[test]
+fn who_asks_for_no_authentication_may_say_so_in_the_operational_stage() {
+    for offer in ["None", "CHAP,None"] {
+        let mut login = pair();
+        let (response, text) = login.one(1, Some(3), &[NAMES, &[("AuthMethod", offer)]].concat());
+        assert_eq!((response.status, login.full_feature), (0, true));
+        assert_eq!(text[1], ("AuthMethod".into(), "None".into()));
+    }
+    // Also again, in every stage; but what somebody has to prove is proved once, in its stage.
+    let mut login = pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "None")]].concat());
+    assert_eq!(login.one(1, Some(3), &[("AuthMethod", "None")]).1[0], ("AuthMethod".into(), "None".into()));
+    let mut login = chap_pair();
+    assert_eq!(login.one(1, Some(3), &[NAMES, &[("AuthMethod", "None")]].concat()).0.status, 0x0201);
+    let mut login = chap_pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat());
+    assert_eq!(login.one(0, Some(1), &[("AuthMethod", "CHAP")]).0.status, 0x0200);
 }
 
 #[test]
