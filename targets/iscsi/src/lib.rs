@@ -52,6 +52,7 @@ mod transmit;
 
 pub use config::{DiscoveryConfig, IscsiConfig, IscsiTargetConfig, Redirect};
 pub use message::DriverMessage;
+pub use portal::portals_of;
 pub use registry::{Claim, Claimant, ConnectionHandle, Registry, SessionKey};
 pub use session::SessionInfo;
 pub use target::{Entropy, IscsiTarget};
