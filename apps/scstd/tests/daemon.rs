@@ -3,6 +3,8 @@
 #[path = "daemon/blockio.rs"]
 mod blockio;
 mod common;
+#[path = "daemon/log.rs"]
+mod log;
 mod statistics;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,5 +1,7 @@
 //! Negotiation of operational keys (RFC 7143 chapter 13): one table of keys, one rule per key.
 
+use core::fmt;
+
 use crate::params::{DigestPolicy, TargetParameters};
 use crate::text::{TextWriter, bool_str, parse_bool, parse_number};
 
@@ -66,7 +68,7 @@ impl Default for Negotiated {
 }
 
 /// What an initiator did wrong; the login ends with "initiator error".
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum NegotiationError {
     /// A key came twice (RFC 7143 6.3.3).
     Repeated(&'static str),
@@ -76,6 +78,17 @@ pub enum NegotiationError {
     Declaration(&'static str),
     /// What we insist on was not accepted.
     Unacceptable(&'static str),
+}
+
+impl fmt::Display for NegotiationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repeated(key) => write!(f, "{key} came twice"),
+            Self::WrongSender(key) => write!(f, "{key} is not for initiators, or not for login"),
+            Self::Declaration(key) => write!(f, "the value of {key} is out of range"),
+            Self::Unacceptable(key) => write!(f, "no value of {key} suits both initiator and target"),
+        }
+    }
 }
 
 type BoolField = fn(&mut Negotiated) -> &mut bool;

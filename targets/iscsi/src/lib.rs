@@ -30,6 +30,7 @@
 //! hand a buffer back while the kernel may still write to it, or let a peer make it grow (see [`limits`]).
 #![forbid(unsafe_code)]
 
+mod complaint;
 pub mod config;
 mod connection;
 mod digest;
@@ -42,6 +43,7 @@ mod message;
 mod portal;
 mod receive;
 mod registry;
+mod reserve;
 mod rest;
 mod session;
 mod slab;

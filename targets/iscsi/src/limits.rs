@@ -4,6 +4,11 @@ use scst_core::Nanos;
 
 /// Connections of one reactor, of any state. An idle one is about 7 KiB, its session included.
 pub const MAX_CONNECTIONS: usize = 8192;
+/// Connections of one reactor beyond that, which only stay until their login is refused. When a newcomer finds this many,
+/// the oldest of them is closed.
+pub const MAX_REFUSING: usize = 16;
+/// Buffers of one reactor for refusing logins when there is no memory: a refusal takes two.
+pub const RESERVED_BUFFERS: usize = 4;
 /// Connections of one reactor that have not reached the full-feature phase. When a newcomer finds this many, the oldest
 /// of them is closed: a flood of silent connections cannot keep an initiator out, it only pushes itself out.
 pub const MAX_PENDING_LOGINS: usize = 256;

@@ -3,7 +3,7 @@
 use crate::common::*;
 use scst_protocol_iscsi::chap::{ChapAlgorithm, ChapConfig, ChapUser};
 use scst_protocol_iscsi::error::{CloseReason, Garbage, Misbehavior, TimeoutKind};
-use scst_protocol_iscsi::login::{LoginStatus, Refusal, SessionType};
+use scst_protocol_iscsi::login::{LoginStatus, Refusal, RefusalReason, SessionType};
 use scst_protocol_iscsi::params::{DigestPolicy, TargetParameters};
 use scst_protocol_iscsi::pdu::{BasicHeaderSegment, LoginRequest, NopOut, RESERVED_TAG};
 use scst_protocol_iscsi::text::BinaryForm;
@@ -22,7 +22,8 @@ fn chap_pair() -> LoginPair {
 }
 
 fn refused(login: &LoginPair, status: LoginStatus) {
-    assert_eq!(login.closed, Some(CloseReason::Refused { status: status.0 }));
+    let Some(CloseReason::Refused(reason)) = login.closed else { panic!("{:?}", login.closed) };
+    assert_eq!(reason.status(), status);
     assert!(!login.full_feature);
 }
 
@@ -30,7 +31,7 @@ fn refused(login: &LoginPair, status: LoginStatus) {
 fn status_of(keys: &[(&str, &str)]) -> u16 {
     let mut login = pair();
     let (response, _) = login.one(1, Some(3), keys);
-    assert_eq!(login.closed, Some(CloseReason::Refused { status: response.status }));
+    refused(&login, LoginStatus(response.status));
     assert!(!response.transit);
     response.status
 }
@@ -124,19 +125,19 @@ fn each_failure_has_its_status() {
 #[test]
 fn the_driver_refuses_with_any_status_and_can_name_another_place() {
     let mut login = pair();
-    login.admission = Err(LoginStatus::NOT_FOUND.into());
+    login.admission = Err(RefusalReason::NotAllowed.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!(response.status, 0x0203);
     refused(&login, LoginStatus::NOT_FOUND);
 
     let mut login = pair();
-    let moved = Refusal { status: LoginStatus::TARGET_MOVED_TEMPORARILY, address: Some("10.0.0.9:3260".into()) };
+    let moved = Refusal { reason: RefusalReason::MovedTemporarily, address: Some("10.0.0.9:3260".into()) };
     login.admission = Err(moved);
     let (response, text) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, text), (0x0101, own(&[("TargetAddress", "10.0.0.9:3260")])));
 
     let mut login = pair();
-    login.tsih = Err(LoginStatus::OUT_OF_RESOURCES.into());
+    login.tsih = Err(RefusalReason::MaxSessions.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, response.tsih), (0x0302, 0));
     refused(&login, LoginStatus::OUT_OF_RESOURCES);
@@ -146,7 +147,7 @@ fn the_driver_refuses_with_any_status_and_can_name_another_place() {
 fn a_second_connection_asks_the_driver_with_its_tsih() {
     let mut login = pair();
     login.template.tsih = 9;
-    login.admission = Err(LoginStatus::TOO_MANY_CONNECTIONS.into());
+    login.admission = Err(RefusalReason::NoMoreConnections.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, login.authorized[0].tsih), (0x0206, 9));
 }
@@ -341,6 +342,34 @@ fn without_the_secret_nobody_passes() {
     // A target without users cannot satisfy an initiator that insists on CHAP.
     let mut login = pair();
     assert_eq!(login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat()).0.status, 0x0201);
+}
+
+#[test]
+fn the_log_hears_the_reason_that_the_initiator_does_not() {
+    let reason = |login: &LoginPair| match login.closed {
+        Some(CloseReason::Refused(reason)) => (reason.to_string(), reason.status().0),
+        other => panic!("{other:?}"),
+    };
+    let chap = |name: &str, secret: &[u8]| {
+        let mut login = chap_pair();
+        login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat());
+        login.one(0, Some(1), &[("CHAP_A", "5")]);
+        let answer = ChapAlgorithm::Md5.response(7, secret, &ENTROPY.challenge[..16]);
+        login.one(0, Some(1), &[("CHAP_N", name), ("CHAP_R", &BinaryForm::Hex.encode(&answer))]);
+        reason(&login)
+    };
+    assert_eq!(chap("joe", b"not the secret"), ("wrong CHAP secret".into(), 0x0201));
+    assert_eq!(chap("ann", b"12charsecret"), ("unknown CHAP user".into(), 0x0201));
+    let mut login = chap_pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "None")]].concat());
+    assert_eq!(reason(&login), ("CHAP is required and the initiator does not offer it".into(), 0x0201));
+    let mut login = pair();
+    login.one(1, Some(3), &[NAMES, &[("HeaderDigest", "CRC32C")]].concat());
+    assert_eq!(reason(&login), ("no value of HeaderDigest suits both initiator and target".into(), 0x0200));
+    assert_eq!(login.target.identity().map(|i| i.initiator_name.as_str()), Some("iqn.2024-01.example:initiator"));
+    let mut login = pair();
+    login.one(1, Some(3), &[("InitiatorName", "me"), ("TargetName", "iqn.a:t")]);
+    assert_eq!((reason(&login), login.target.identity()), (("a name that is no iSCSI name".into(), 0x0200), None));
 }
 
 #[test]
