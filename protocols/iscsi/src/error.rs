@@ -41,6 +41,8 @@ pub enum TimeoutKind {
     Response,
     /// A logout that we asked for did not come.
     LogoutRequest,
+    /// The data of a ping or a text did not come to their end.
+    Request,
 }
 
 /// Why a connection ends.
@@ -75,6 +77,7 @@ impl fmt::Display for CloseReason {
             Self::Timeout(TimeoutKind::NopIn) => f.write_str("no answer to NOP-In"),
             Self::Timeout(TimeoutKind::Response) => f.write_str("no response from the initiator"),
             Self::Timeout(TimeoutKind::LogoutRequest) => f.write_str("requested logout did not come"),
+            Self::Timeout(TimeoutKind::Request) => f.write_str("the data of a NOP-Out or text request took too long"),
             Self::Refused(reason) => write!(f, "login refused: {reason}"),
             Self::LoggedOut => f.write_str("logged out"),
             Self::Requested => f.write_str("closed by the target"),

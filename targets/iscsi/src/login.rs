@@ -233,10 +233,10 @@ impl IscsiTarget {
     }
 
     fn enter_full_feature(&mut self, slot: Slot, now: Nanos, shard: &mut Shard) {
-        let Some((connection, session, _)) = self.parts(slot) else { return };
+        let Some((connection, session, shared)) = self.parts(slot) else { return };
         let Some(session) = session else { return };
         let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) else { return };
-        let Some((protocol, state)) = login.machine.into_full_feature(now.0) else {
+        let Some((mut protocol, state)) = login.machine.into_full_feature(now.0) else {
             debug_assert!(false, "the login machine reported the full-feature phase");
             return connection.want_close(Why::SessionClosed);
         };
@@ -247,6 +247,7 @@ impl IscsiTarget {
             // A data digest is computed here, over bytes that only the kernel may look at when they are mapped.
             shard.set_takes_mapped(core, !protocol.parameters().data_digest);
         }
+        protocol.share_request_memory(shared.requests.clone());
         session.protocol = Some(state);
         connection.phase = Phase::Full(Box::new(protocol));
     }

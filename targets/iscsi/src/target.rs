@@ -11,7 +11,7 @@ use scst_core::event::DataError;
 use scst_core::ids::{CmdId, ReactorId, SessionId};
 use scst_core::shard::Shard;
 use scst_mem::BufferPool;
-use scst_protocol_iscsi::connection::AsyncMessage;
+use scst_protocol_iscsi::connection::{AsyncMessage, RequestMemory};
 use scst_protocol_iscsi::login::RefusalReason;
 use scst_reactor::backend::{Backend, Completion, SocketId};
 
@@ -20,7 +20,7 @@ use crate::config::IscsiConfig;
 use crate::connection::{Connection, Input, Life, Output, Phase, Why};
 use crate::ids::{Operation, Slot, split_token, token};
 use crate::limits::{
-    LOGIN_READ_AHEAD_BYTES, MAX_CONNECTIONS, MAX_PENDING_LOGINS, MAX_REFUSING, SHUTDOWN_LOGOUT_SECONDS,
+    LOGIN_READ_AHEAD_BYTES, MAX_CONNECTIONS, MAX_PENDING_LOGINS, MAX_REFUSING, REQUEST_MEMORY, SHUTDOWN_LOGOUT_SECONDS,
     SHUTDOWN_LOGOUT_TIMEOUT,
 };
 use crate::listener::Listener;
@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) reserve: Reserve,
     /// Connections that there is room for.
     max_connections: usize,
+    /// What connections may keep of pings and texts.
+    pub(crate) requests: RequestMemory,
     pub(crate) next_order: u64,
     pub(crate) stopping: bool,
     /// Scratch for the extents of one operation.
@@ -203,6 +205,7 @@ impl IscsiTarget {
                 refusing: BTreeSet::new(),
                 reserve: Reserve::default(),
                 max_connections: MAX_CONNECTIONS,
+                requests: RequestMemory::new(REQUEST_MEMORY),
                 next_order: 0,
                 stopping: false,
                 segments: Vec::with_capacity(scst_reactor::backend::MAX_SEGMENTS),
