@@ -156,7 +156,7 @@ mod tests {
         let mut complaints = Complaints::default();
         for n in 0..10_000u32 {
             let peer = Some(IpAddr::from(n.to_be_bytes()));
-            let first = n < 256 || n == 256;
+            let first = n <= 256;
             assert_eq!(
                 complaints.add(at(0), WRONG, peer),
                 if first { Verdict::Log(at(60)) } else { Verdict::LeaveOut }
