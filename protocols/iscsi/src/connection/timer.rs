@@ -68,7 +68,7 @@ impl Timers {
         self.gathered_by = Some(now.saturating_add(REQUEST_TIMEOUT));
     }
 
-    /// They are there.
+    /// The data of a ping or a text are there.
     pub(super) fn gathered(&mut self) {
         self.gathered_by = None;
     }
@@ -126,12 +126,18 @@ impl Connection {
             State::LoggingOut { .. } | State::Ending => return timers.sent_due(),
             State::Closed => return None,
         }
-        let requests = timers.gathered_by.into_iter().chain(timers.text_by);
-        [timers.ping_due(), timers.pong_due(), timers.sent_due(), timers.owed_check, timers.logout_by]
-            .into_iter()
-            .flatten()
-            .chain(requests)
-            .min()
+        [
+            timers.ping_due(),
+            timers.pong_due(),
+            timers.sent_due(),
+            timers.owed_check,
+            timers.logout_by,
+            timers.gathered_by,
+            timers.text_by,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed: may queue a NOP-In, or make `poll_input` (with or without bytes) report `Close`.

@@ -58,6 +58,7 @@ pub(super) struct KeyExchange {
     chap: Option<ChapExchange>,
     chap_chosen: bool,
     method_settled: bool,
+    method_said_again: bool,
     pub(super) negotiation: Negotiation,
     /// What is declared in the first response.
     greeting: Option<TextWriter>,
@@ -80,6 +81,7 @@ impl KeyExchange {
             chap: required.map(|config| ChapExchange::new(config, admission.entropy)),
             chap_chosen: false,
             method_settled: false,
+            method_said_again: false,
             negotiation: Negotiation::new(&admission.parameters, discovery),
             greeting: Some(greeting),
             identity,
@@ -141,10 +143,15 @@ impl KeyExchange {
         Ok(out)
     }
 
-    /// AuthMethod (RFC 7143 12.1): a list of the initiator, in order of preference. Again it may come only when it decides
-    /// nothing.
+    /// AuthMethod in the operational stage, where it decides nothing: once there, whatever came before.
+    fn method_again(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), RefusalReason> {
+        self.method_settled = core::mem::replace(&mut self.method_said_again, true);
+        self.method(offer, out)
+    }
+
+    /// AuthMethod (RFC 7143 12.1): a list of the initiator, in order of preference.
     fn method(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), RefusalReason> {
-        if core::mem::replace(&mut self.method_settled, true) && self.chap.is_some() {
+        if core::mem::replace(&mut self.method_settled, true) {
             return Err(RefusalReason::Repeated);
         }
         let wanted = if self.chap.is_some() { "CHAP" } else { "None" };
@@ -166,7 +173,7 @@ impl KeyExchange {
             let (key, value) = pair?;
             match key {
                 // It belongs to the security stage (RFC 7143 12.1), but initiators say here that they ask for nothing.
-                "AuthMethod" if self.chap.is_none() => self.method(value, &mut out)?,
+                "AuthMethod" if self.chap.is_none() => self.method_again(value, &mut out)?,
                 "AuthMethod" => return Err(RefusalReason::Stage),
                 _ if key.starts_with("CHAP_") => return Err(RefusalReason::Stage),
                 _ if IDENTITY_KEYS.contains(&key) => self.repeated(key, value, first)?,

@@ -221,6 +221,10 @@ fn who_asks_for_no_authentication_may_say_so_in_the_operational_stage() {
     let mut login = pair();
     login.one(0, Some(1), &[NAMES, &[("AuthMethod", "None")]].concat());
     assert_eq!(login.one(1, Some(3), &[("AuthMethod", "None")]).1[0], ("AuthMethod".into(), "None".into()));
+    for stage in [0, 1] {
+        let twice = [("AuthMethod", "None"), ("AuthMethod", "None")];
+        assert_eq!(pair().one(stage, Some(3), &[NAMES, &twice].concat()).0.status, 0x0200);
+    }
     let mut login = chap_pair();
     assert_eq!(login.one(1, Some(3), &[NAMES, &[("AuthMethod", "None")]].concat()).0.status, 0x0201);
     let mut login = chap_pair();
