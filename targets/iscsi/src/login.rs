@@ -107,7 +107,7 @@ impl IscsiTarget {
         }
     }
 
-    /// One line for a login that was refused, unless one like it was logged just now.
+    /// Logs one line for a login that was refused, unless one like it was logged just now.
     pub(crate) fn log_refusal(&mut self, slot: Slot, complaint: Complaint, now: Nanos) {
         let Some((connection, _, shared)) = self.parts(slot) else { return };
         let Phase::Login(login) = &connection.phase else { return };
@@ -308,7 +308,7 @@ fn admit(
         });
     }
     let (target, config) = find_target(shared, identity, shard).ok_or(RefusalReason::NoTarget)?;
-    visible(target, &config, &identity.initiator_name, connection.local)?;
+    check_visible(target, &config, &identity.initiator_name, connection.local)?;
     if let Some(redirect) = &config.redirect {
         let reason = if redirect.permanent { RefusalReason::MovedPermanently } else { RefusalReason::MovedTemporarily };
         return Err(Refusal { reason, address: Some(redirect.address.clone()) });
@@ -345,9 +345,9 @@ pub(crate) fn settings(config: &IscsiConfig, target: &TargetConfig) -> Arc<Iscsi
     config.targets.get(&target.id).cloned().unwrap_or_default()
 }
 
-/// Whether an initiator that came in at `local` sees the target at all, or why it does not. It is told the same as one that
-/// asks for a target that does not exist.
-fn visible(
+/// Checks that an initiator that came in at `local` sees the target at all. If it does not, it is told the same as one that
+/// asks for a target that does not exist; the reason is for the log.
+fn check_visible(
     target: &TargetConfig,
     config: &IscsiTargetConfig,
     initiator: &str,

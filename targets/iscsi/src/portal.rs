@@ -34,7 +34,7 @@ pub(crate) fn allowed(patterns: &[String], local: SocketAddr) -> bool {
     })
 }
 
-/// Portals to list for an initiator that came in at `local`: that one first, then the others that it can use, each once.
+/// Lists portals for an initiator that came in at `local`: that one first, then the others that it can use, each once.
 pub(crate) fn listing(
     local: SocketAddr,
     others: impl Iterator<Item = SocketAddr>,
@@ -52,7 +52,7 @@ pub(crate) fn listing(
     seen.into_iter().map(target_address).collect()
 }
 
-/// Whether an initiator that came in at `local` can come in at another portal too, as far as addresses tell. A loopback
+/// Tells whether an initiator that came in at `local` can come in at another portal too, as far as addresses tell. A loopback
 /// address leads another machine to itself, and a link-local address is good for one link only (RFC 4291 2.5.6).
 fn can_use(local: SocketAddr, portal: SocketAddr) -> bool {
     let ip = portal.ip().to_canonical();
@@ -61,7 +61,7 @@ fn can_use(local: SocketAddr, portal: SocketAddr) -> bool {
     !ip.is_unspecified() && reachable && same_link
 }
 
-/// The link of a link-local IPv6 address.
+/// Returns the link of a link-local IPv6 address.
 fn link_scope(addr: SocketAddr) -> Option<u32> {
     match addr {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => Some(v6.scope_id()),
@@ -69,7 +69,7 @@ fn link_scope(addr: SocketAddr) -> Option<u32> {
     }
 }
 
-/// The portals that a listener opens: its own address or, on a wildcard address, its port on every address of the
+/// Lists the portals that a listener opens: its own address or, on a wildcard address, its port on every address of the
 /// machine of that family, and of IPv4 on the IPv6 wildcard. Loopback addresses are left out there, as in the original.
 pub fn portals_of(listener: SocketAddr, machine: &[SocketAddr]) -> Vec<SocketAddr> {
     if !listener.ip().is_unspecified() {

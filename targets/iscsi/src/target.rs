@@ -103,7 +103,7 @@ impl Shared {
         }
     }
 
-    /// Counts something that would fill the log; true when it is the first of its kind and is to be logged.
+    /// Counts something that would fill the log. Returns true when it is the first of its kind and is to be logged.
     pub(crate) fn complain(&mut self, now: Nanos, complaint: Complaint, peer: Option<IpAddr>) -> bool {
         match self.registry.complain(now, complaint, peer) {
             Verdict::Log(until) => {
@@ -484,7 +484,7 @@ impl IscsiTarget {
         }
     }
 
-    /// A connection is lost between two reactors.
+    /// Logs that a connection was lost between two reactors.
     pub(crate) fn not_moved(&mut self, error: &io::Error, now: Nanos) {
         let complaint = Complaint::Moved(error.raw_os_error());
         if self.shared.complain(now, complaint, None) {

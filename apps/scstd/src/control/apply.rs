@@ -191,12 +191,12 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the addresses of the machine are portals, come and go.
+    /// Tells whether the addresses of the machine are portals, as they come and go.
     pub(super) fn listens_on_a_wildcard(&self) -> bool {
         self.portals.iter().any(|portal| portal.ip().is_unspecified())
     }
 
-    /// The addresses of the machine, as far as discovery wants them.
+    /// Reads the addresses of the machine, as far as discovery wants them.
     fn machine_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         if self.listens_on_a_wildcard() { interface_addresses() } else { Ok(Vec::new()) }
     }

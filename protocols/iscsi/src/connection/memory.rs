@@ -22,12 +22,12 @@ struct Budget {
 }
 
 impl RequestMemory {
-    /// A budget of so many bytes.
+    /// Makes a budget of so many bytes.
     pub fn new(limit: u64) -> Self {
         Self(Arc::new(Budget { limit, used: AtomicU64::new(0) }))
     }
 
-    /// Bytes in use.
+    /// Counts the bytes in use.
     pub fn used(&self) -> u64 {
         self.0.used.load(Ordering::Relaxed)
     }
@@ -38,7 +38,7 @@ impl RequestMemory {
     }
 }
 
-/// What one holder has of the budget; given back when it is dropped.
+/// What one holder has of the budget. Dropping it gives it back.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     bytes: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Makes sure of a share for data of this length. False: the budget is used up, and nothing has changed.
+    /// Makes sure of a share for data of this length. Returns false when the budget is used up; nothing has changed then.
     pub(crate) fn cover(&mut self, length: usize, memory: &RequestMemory) -> bool {
         let more = (length as u64).saturating_sub(self.bytes);
         if length <= SMALL_REQUEST || more == 0 {
@@ -76,35 +76,40 @@ pub(crate) struct RequestData {
     share: Share,
     /// Bytes that are kept; the rest is thrown away.
     keep: usize,
-    /// Bytes that have been thrown away.
+    /// Some bytes have been thrown away.
     lost: bool,
 }
 
 impl RequestData {
-    /// Room for a data segment of this length: all of it, or the little that is always there.
+    /// Makes room for a data segment of this length: for all of it, or for the little that is always there.
     pub(crate) fn begin(length: usize, memory: &RequestMemory) -> Self {
         let mut share = Share::default();
         let keep = if share.cover(length, memory) { length } else { SMALL_REQUEST };
         Self { bytes: Vec::new(), share, keep, lost: false }
     }
 
-    /// Room for nothing: what comes is thrown away.
+    /// Makes no room: what comes is thrown away.
     pub(crate) fn nothing() -> Self {
         Self::default()
     }
 
     /// Takes the next part.
     pub(crate) fn push(&mut self, part: &[u8]) {
+        if self.bytes.is_empty() {
+            // Once, so that growing never holds twice what the share is for.
+            self.bytes.reserve_exact(self.keep);
+        }
         let take = part.len().min(self.keep - self.bytes.len());
         self.bytes.extend_from_slice(&part[..take]);
         self.lost |= take < part.len();
     }
 
-    /// Whether nothing was thrown away.
+    /// Tells whether all bytes have been kept.
     pub(crate) fn is_whole(&self) -> bool {
         !self.lost
     }
 
+    /// Gives up the bytes and keeps the share.
     pub(crate) fn into_share(self) -> Share {
         self.share
     }

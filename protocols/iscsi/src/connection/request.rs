@@ -27,9 +27,9 @@ impl Connection {
         data: RequestData,
     ) {
         if header.opcode() == opcode::TEXT_REQUEST && !data.is_whole() {
-            // No room for it now (RFC 7143 11.17.1, out of resources), or ever.
-            let ever = header.data_length() as usize <= MAX_TEXT_LENGTH;
-            self.reject(if ever { RejectReason::LONG_OPERATION } else { RejectReason::PROTOCOL_ERROR }, header);
+            // There is no room for it now (RFC 7143 11.17.1), or there never is.
+            let later = header.data_length() as usize <= MAX_TEXT_LENGTH;
+            self.reject(if later { RejectReason::LONG_OPERATION } else { RejectReason::PROTOCOL_ERROR }, header);
             return self.skip_number(session, now, header);
         }
         if header.immediate() {
@@ -89,7 +89,7 @@ impl Connection {
             opcode::NOP_OUT => self.nop_out(&NopOut::parse(header), data),
             opcode::TEXT_REQUEST => {
                 self.text_request(session, header, &TextRequest::parse(header), &data);
-                self.timers.text(now, self.text.is_active());
+                self.timers.text_served(now, self.text.is_active());
             }
             opcode::LOGOUT_REQUEST => self.logout(session, &LogoutRequest::parse(header)),
             _ => self.reject(RejectReason::COMMAND_NOT_SUPPORTED, header),

@@ -34,12 +34,12 @@ pub(super) struct TextExchange {
 }
 
 impl TextExchange {
-    /// Whether a negotiation is in progress.
+    /// Tells whether a negotiation is in progress.
     pub(super) fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Whether it is the initiator that has to go on: it has not said everything, or has not taken everything.
+    /// Tells whether the initiator has to go on: it has not said everything, or has not taken everything.
     pub(super) fn is_unfinished(&self) -> bool {
         self.active && !self.waiting
     }

@@ -63,18 +63,18 @@ impl Timers {
         self.logout_by = Some(now.saturating_add(u64::from(seconds) * NANOS_PER_SECOND));
     }
 
-    /// The data of a ping or a text come in from now on.
+    /// Starts the wait for the data of a ping or a text.
     pub(super) fn gathering(&mut self, now: u64) {
         self.gathered_by = Some(now.saturating_add(REQUEST_TIMEOUT));
     }
 
-    /// The data of a ping or a text are there.
+    /// Ends the wait for the data of a ping or a text.
     pub(super) fn gathered(&mut self) {
         self.gathered_by = None;
     }
 
-    /// A part of a text was served; the next one is awaited or not.
-    pub(super) fn text(&mut self, now: u64, unfinished: bool) {
+    /// Starts or stops the wait for the next part of a text, of which one was served now.
+    pub(super) fn text_served(&mut self, now: u64, unfinished: bool) {
         self.text_by = unfinished.then(|| now.saturating_add(REQUEST_TIMEOUT));
     }
 

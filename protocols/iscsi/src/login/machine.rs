@@ -98,7 +98,7 @@ impl LoginConnection {
         }
     }
 
-    /// Who logs in to what, as soon as the initiator has said it.
+    /// Returns what the initiator has said of itself and of the target, as soon as it has.
     pub fn identity(&self) -> Option<&SessionIdentity> {
         self.identity.as_ref()
     }
