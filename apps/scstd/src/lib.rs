@@ -5,6 +5,7 @@
 //! * [`control`]: the control thread, owner of the applied configuration: start, reload, stop.
 //! * [`disk`]: a configured device as an open virtual disk.
 //! * [`statistics`]: the report that SIGUSR1 asks for.
+//! * [`log_queue`]: log lines on their way to standard error.
 //! * [`cli`], [`state`], [`signals`], [`notify`]: what a daemon needs around that.
 //!
 //! The control plane and the data plane share no lock: reactors get immutable snapshots by mail and answer by mail.
@@ -13,6 +14,7 @@
 pub mod cli;
 pub mod control;
 pub mod disk;
+pub mod log_queue;
 pub mod notify;
 pub mod reactor_loop;
 pub mod reactors;

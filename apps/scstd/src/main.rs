@@ -1,7 +1,9 @@
 //! `scstd`: see `scstd --help` and scstd(8).
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -16,6 +18,7 @@ use scst_reactor::process;
 use scstd::cli::{Cli, MAX_REACTORS};
 use scstd::control::{Control, End, Event, reload};
 use scstd::disk::Disk;
+use scstd::log_queue::{LogDrain, LogQueue};
 use scstd::reactors::{CacheOptions, ReactorOptions, Reactors};
 use scstd::{signals, state};
 use tracing_subscriber::EnvFilter;
@@ -25,40 +28,56 @@ const ISCSI_PORT: u16 = 3260;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = log(cli.log.as_deref()) {
-        eprintln!("scstd: {error:#}");
-        return ExitCode::from(2);
-    }
+    let (mut queue, _drain) = match log(cli.log.as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("scstd: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
     let result = match &cli.check {
         Some(file) => check(file),
         None => serve(&cli),
     };
     match result {
         Ok(code) => code,
-        // The findings of a file say all by themselves.
+        // The findings of a file say all by themselves. Behind what was logged, and without waiting for a reader.
         Err(error) => {
-            match error.downcast_ref::<Invalid>() {
-                Some(invalid) => eprintln!("{invalid}"),
-                None => eprintln!("scstd: {error:#}"),
-            }
+            let text = match error.downcast_ref::<Invalid>() {
+                Some(invalid) => format!("{invalid}\n"),
+                None => format!("scstd: {error:#}\n"),
+            };
+            drop(queue.write_all(text.as_bytes()));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Logs go to standard error; the service manager adds the time.
-fn log(filter: Option<&str>) -> Result<()> {
+/// Logs go to standard error, through a queue; the service manager adds the time.
+fn log(filter: Option<&str>) -> Result<(LogQueue, LogDrain)> {
     let filter = match filter {
         Some(filter) => EnvFilter::try_new(filter).with_context(|| format!("--log {filter}: no such filter"))?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    let (queue, drain) = LogQueue::start(std::io::stderr(), |lost| {
+        tracing::warn!("{lost} log lines are lost: what reads the log was too slow, or could not be written to");
+    })
+    .context("cannot start the thread that writes the log")?;
+    let lines = queue.clone();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(move || lines.clone());
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().with_ansi(false).init();
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
     }
-    Ok(())
+    // The standard hook writes to standard error by itself, and may wait there for ever.
+    panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+        tracing::error!("thread {}: {panic}{trace}", thread::current().name().unwrap_or("without a name"));
+    }));
+    Ok((queue, drain))
 }
 
 /// `--check`.

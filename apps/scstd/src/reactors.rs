@@ -13,7 +13,7 @@ use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::backend::Backend;
 use scst_reactor::mailbox::{Mailbox, Sender, Undelivered, mailbox};
 use scst_reactor::{AnyBackend, BackendChoice, ReactorConfig, process};
-use scst_target_iscsi::limits::{MAX_CONNECTIONS, MAX_LISTENERS};
+use scst_target_iscsi::limits::{MAX_CONNECTIONS, MAX_LISTENERS, MAX_REFUSING};
 use scst_target_iscsi::{IscsiConfig, IscsiTarget, Registry};
 
 use crate::reactor_loop::{Inbound, Place, Post, ReactorLoop, Report, ReportKind};
@@ -110,11 +110,27 @@ const CONNECTIONS: u32 = 16 * 1024;
 /// Connections of one reactor that there is always room for.
 const MIN_CONNECTIONS: u32 = 1024;
 
-/// Sockets of one reactor.
-fn sockets(reactors: u16) -> u32 {
+/// Connections of one reactor that its back-end has room for.
+fn connections(reactors: u16) -> u32 {
     let share = CONNECTIONS / u32::from(reactors.max(1));
-    share.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS as u32) + MAX_LISTENERS as u32
+    share.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS as u32)
 }
+
+/// Sockets of one reactor: those that are served, those that are being refused, and listeners.
+fn sockets(reactors: u16) -> u32 {
+    connections(reactors) + 2 * MAX_REFUSING as u32 + MAX_LISTENERS as u32
+}
+
+/// Connections that one reactor takes: fewer than there are descriptors for, so that one more can still be accepted and told
+/// that there is no room. A quarter of the descriptors, and 64, are for devices, rings, listeners and the rest.
+fn max_connections(reactors: u16, file_limit: Option<u64>) -> usize {
+    let share = |limit: u64| (limit - limit / 4).saturating_sub(64) / u64::from(reactors.max(1));
+    let descriptors = file_limit.map_or(usize::MAX, |limit| usize::try_from(share(limit)).unwrap_or(usize::MAX));
+    (connections(reactors) as usize).min(descriptors.max(MIN_SERVED))
+}
+
+/// Connections that a reactor takes however few descriptors there are.
+const MIN_SERVED: usize = 4;
 
 /// Opens one back-end with its buffers for each reactor.
 ///
@@ -185,12 +201,14 @@ impl Reactors {
         let (mail, inboxes): (Vec<_>, Vec<_>) = boxes.into_iter().unzip();
         let registry = Registry::new(options.reactors);
         let processors = one_for_each(options.reactors);
+        let connections = max_connections(options.reactors, process::raise_file_limit().ok());
         let mut threads = Vec::new();
         for (number, ((backend, pool), inbox)) in (0_u16..).zip(backends.into_iter().zip(inboxes)) {
             let place = Place { reactor: ReactorId(number), reactors: options.reactors };
             let reports = reports.clone();
             let config = Arc::new(IscsiConfig::default());
-            let driver = IscsiTarget::new(place.reactor, registry.clone(), config, IscsiTarget::os_entropy());
+            let mut driver = IscsiTarget::new(place.reactor, registry.clone(), config, IscsiTarget::os_entropy());
+            driver.limit_connections(connections);
             let share = pool.statistics().budget / SESSION_SHARE;
             let limits = Limits { bytes_per_session: share, ..options.limits };
             let processor = processors.get(usize::from(number)).copied();
@@ -223,5 +241,19 @@ impl Reactors {
     pub fn join(&mut self) -> bool {
         let ends: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         ends.iter().all(Result::is_ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_always_descriptors_left_for_refusing() {
+        assert_eq!(max_connections(1, None), MAX_CONNECTIONS);
+        assert_eq!(max_connections(4, Some(1 << 20)), 4096);
+        assert_eq!(max_connections(1, Some(1024)), 704);
+        assert_eq!(max_connections(2, Some(1024)), 352);
+        assert_eq!(max_connections(64, Some(64)), MIN_SERVED);
     }
 }

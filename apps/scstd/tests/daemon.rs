@@ -3,12 +3,16 @@
 #[path = "daemon/blockio.rs"]
 mod blockio;
 mod common;
+#[path = "daemon/log.rs"]
+mod log;
 mod statistics;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use common::{Disks, HOST, TARGET, config, disk, options};
+use scst_reactor::interfaces::interface_addresses;
 use scst_testkit::initiator::Event;
 use scst_testkit::scsi::cdb;
 use scst_testkit::{Command, Initiator, LoginConfig, Scstd};
@@ -249,6 +253,58 @@ fn chap_opens_with_the_right_secret_only() {
     assert_eq!(open(Some(Chap::new("joe", "wrong-secret-1"))), refused);
     assert_eq!(open(Some(Chap::new("joe", "12charsecret"))), Ok(()));
     assert_eq!(open(Some(Chap::new("joe", "12charsecret").with_mutual("us", "targetsecret1"))), Ok(()));
+}
+
+#[test]
+fn discovery_on_a_wildcard_address_lists_every_address_of_the_machine_but_loopback() {
+    for (wildcard, families) in [("0.0.0.0", &[4][..]), ("[::]", &[4, 6])] {
+        let disks = Disks::new(&[("disk1", 1 << 20)]);
+        let mut options = options(&config(&disk(&disks, "disk1", ""), "LUN 0 disk1"), &[]);
+        let port = options.portal.port();
+        options.portal = format!("{wildcard}:{port}").parse().unwrap();
+        let daemon = Scstd::start_with(options).unwrap();
+        let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let found = Initiator::discover(asked, LoginConfig::discovery(HOST), "All").unwrap();
+        let family = |address: &SocketAddr| if address.is_ipv4() { 4 } else { 6 };
+        let mut expected = vec![format!("127.0.0.1:{port},1")];
+        for mut address in interface_addresses().unwrap() {
+            address.set_port(port);
+            let link_local = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+            if !address.ip().is_loopback() && !link_local && families.contains(&family(&address)) {
+                expected.push(format!("{address},1"));
+            }
+        }
+        assert_eq!(found[0].addresses, expected, "{wildcard}");
+        drop(daemon);
+    }
+}
+
+#[test]
+fn the_port_name_has_the_portal_group_tag_of_the_login_whatever_the_targets_number() {
+    let disks = Disks::new(&[("disk1", 1 << 20)]);
+    let second = "iqn.2026-01.example:second";
+    let other = format!("LUN 0 disk1\n}}\nTARGET {second} {{\nenabled 1\nLUN 0 disk1");
+    let daemon = Scstd::start_with(options(&config(&disk(&disks, "disk1", ""), &other), &[])).unwrap();
+    let mut relative_ports = Vec::new();
+    for target in [TARGET, second] {
+        let mut host = Initiator::connect(daemon.portal(), LoginConfig::normal(HOST, target)).unwrap();
+        host.clear_unit_attentions(0).unwrap();
+        let tag: u16 = host.parameters().target_key("TargetPortalGroupTag").unwrap().parse().unwrap();
+        let page = host.run(Command::read(0, vec![0x12, 1, 0x83, 1, 0, 0], 256)).unwrap().data_in;
+        let mut names = Vec::new();
+        let mut rest = &page[4..];
+        while let [first, second, _, length, ..] = *rest {
+            let body = &rest[4..4 + usize::from(length)];
+            match (first & 0x0f, second & 0x3f) {
+                (0x03, 0x18) => names.push(String::from_utf8_lossy(body).trim_end_matches('\0').to_owned()),
+                (0x01, 0x14) => relative_ports.push(body[3]),
+                _ => {}
+            }
+            rest = &rest[4 + usize::from(length)..];
+        }
+        assert_eq!(names, [format!("{target},t,0x{tag:04x}")]);
+    }
+    assert_eq!(relative_ports, [2, 1], "what tells the ports apart is another designator");
 }
 
 #[test]

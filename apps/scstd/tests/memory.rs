@@ -7,6 +7,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use scst_testkit::pdu::{Digests, Pdu, opcode};
 use scst_testkit::process::{ScstdOptions, raise_file_limit};
 use scst_testkit::{Command, Initiator, LoginConfig, Scstd, free_portal};
 
@@ -115,6 +116,29 @@ fn thousands_of_luns_cost_a_bounded_amount_and_sessions_that_do_not_use_them_not
     assert!(resident <= bound, "{} bytes for each session", (resident - before) / SESSIONS as u64);
     // Any of them works when it is asked.
     assert_eq!(idle[7].clear_unit_attentions(LUNS as u32 - 1).unwrap(), [(0x29, 0)]);
+}
+
+#[test]
+fn unfinished_pings_of_many_sessions_hold_a_bounded_amount_and_others_are_served() {
+    const SESSIONS: usize = 200;
+    // Read-ahead, which may grow to 256 KiB for each session, is part of this.
+    let daemon = daemon(1, &["--reactors", "1", "--max-cmd-mem", "64M"]);
+    let before = warm(&daemon);
+    let mut hogs: Vec<Initiator> = (0..SESSIONS).map(|number| host(&daemon, number)).collect();
+    let ping = Pdu::new(opcode::NOP_OUT | 0x40).with_flags(0x80).with_u32(16, 1).with_u32(20, u32::MAX);
+    let bytes = ping.with_data(vec![0x5a; MIB as usize]).to_bytes(Digests::default());
+    for hog in &mut hogs {
+        // It is read, so that nothing behind it waits, but for the last byte, which never comes.
+        hog.send_bytes(&bytes[..bytes.len() - 1]).unwrap();
+    }
+    let mut innocent = host(&daemon, SESSIONS);
+    innocent.clear_unit_attentions(0).unwrap();
+    assert_eq!(innocent.ping(b"there?").unwrap(), b"there?");
+    assert!(innocent.run(Command::read_blocks(0, 0, 8, 512)).unwrap().is_good());
+    // Besides, 4 MiB are shared by all, and each has 4 KiB and what every session costs.
+    let bound = before + 64 * MIB + 4 * MIB + SESSIONS as u64 * (4 + 10) * KIB;
+    let resident = daemon.resident_memory().unwrap();
+    assert!(resident <= bound, "{} bytes for each session", (resident - before) / SESSIONS as u64);
 }
 
 /// The value under a heading of the first reactor in section `sgv`.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use scst_scsi::bytes::Writer;
-use scst_scsi::designator::{Designator, DesignatorId, ProtocolIdentifier};
+use scst_scsi::designator::{Designator, DesignatorId, ISCSI_PORTAL_GROUP_TAG, ProtocolIdentifier};
 use scst_scsi::vpd::{
     BlockDeviceCharacteristics, BlockLimits, ExtendedInquiry, LogicalBlockProvisioning, ProvisioningType,
     emit_device_identification, emit_supported_pages, emit_unit_serial_number, page as code,
@@ -29,7 +29,7 @@ const COMMON_PAGES: usize = 4;
 
 /// Length of a SCSI name string: iSCSI names have at most 223 bytes (RFC 7143 4.2.7.1).
 const MAX_NAME: usize = 223;
-/// What makes a port name of a target name: `,t,0x` and four digits (RFC 7143 4.2.7.2, 9.2).
+/// What makes a port name of a target name: `,t,0x` and the four digits of the portal group tag (RFC 7143 4.4.2).
 const PORT_SUFFIX: usize = 9;
 /// MEDIUM ROTATION RATE of a rotational disk.
 const ROTATION_RATE: u16 = 15_000;
@@ -76,7 +76,7 @@ fn device_identification(disk: &DiskParameters, port: &PortIdentity<'_>, out: &m
     let mut name = PortName::default();
     let named = is_scsi_name(port.target_name).then(|| {
         // It fits: is_scsi_name has checked the length.
-        let _ = write!(name, "{},t,0x{:04x}", port.target_name, port.relative_port);
+        let _ = write!(name, "{},t,0x{ISCSI_PORTAL_GROUP_TAG:04x}", port.target_name);
         [
             Designator::target_port(Some(ProtocolIdentifier::ISCSI), DesignatorId::ScsiName(name.as_str())),
             Designator::target_device(None, DesignatorId::ScsiName(port.target_name)),
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(unnamed[4..], want);
 
         want.extend([0x53, 0x98, 0, 16]);
-        want.extend(b"iqn.x,t,0x001a\0\0");
+        want.extend(b"iqn.x,t,0x0001\0\0");
         want.extend([0x03, 0x28, 0, 8]);
         want.extend(b"iqn.x\0\0\0");
         assert_eq!(get(&disk, "iqn.x", 0x83)[4..], want);

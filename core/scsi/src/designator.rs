@@ -29,6 +29,10 @@ impl ProtocolIdentifier {
     pub const SAS: Self = Self(0x6);
 }
 
+/// Portal group tag of every iSCSI target port: all portals are in one portal group, as in the original. The login tells it
+/// (RFC 7143 13.9), and the name of the port ends with it (RFC 7143 4.4.2): initiators compare the two.
+pub const ISCSI_PORTAL_GROUP_TAG: u16 = 1;
+
 /// An NAA designator (SPC-6 7.7.6.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Naa {

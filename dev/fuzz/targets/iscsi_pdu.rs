@@ -13,7 +13,7 @@ use scst_protocol_iscsi::connection::{
     AsyncMessage, Connection, LogoutResponse, MAX_SMALL_BYTES, MAX_SMALL_PDUS, TargetListing, TaskResponse,
 };
 use scst_protocol_iscsi::event::{CommandEvent, Input, RecvEvent, TaskHandle, TmfTag};
-use scst_protocol_iscsi::login::{Admission, LoginConnection, LoginEvent, LoginStatus};
+use scst_protocol_iscsi::login::{Admission, LoginConnection, LoginEvent, RefusalReason};
 use scst_protocol_iscsi::params::TargetParameters;
 use scst_protocol_iscsi::session::Session;
 use scst_protocol_iscsi::transmit::TransmitSink;
@@ -104,7 +104,7 @@ fn login_from_the_first_byte(source: &mut Source<'_>) {
         let event = machine.poll_event();
         idle = if used == 0 && sent == 0 && event.is_none() && source.is_empty() { idle + 1 } else { 0 };
         match event {
-            Some(LoginEvent::Authorize(_)) if refuse => machine.authorize(Err(LoginStatus::NOT_FOUND.into())),
+            Some(LoginEvent::Authorize(_)) if refuse => machine.authorize(Err(RefusalReason::NoTarget.into())),
             Some(LoginEvent::Authorize(_)) => machine.authorize(Ok(admission(chap))),
             Some(LoginEvent::Establish(_)) => machine.establish(Ok(1)),
             Some(LoginEvent::FullFeature) => {

@@ -354,7 +354,7 @@ pub const ISCSI_DRIVER: Table = &[&[
         "",
         "User name and secret with which discovery proves the target (mutual CHAP).",
     ),
-    rule("link_local", BOOL, "1", "Discovery lists link-local IPv6 addresses."),
+    rule("link_local", BOOL, "1", "Discovery lists link-local IPv6 addresses, to initiators on the same link."),
     no_effect("internal_portal", Kind::Text(64), "", "there is no portal that skips CHAP"),
     only_default("iSNSServer", Kind::Text(255), "", "iSNS is not supported yet by this version"),
     no_effect("isns_entity_name", Kind::Text(255), "", "iSNS is not supported yet by this version"),

@@ -170,18 +170,35 @@ impl<'a> ChapKeys<'a> {
 }
 
 /// Why authentication failed; for logs, the initiator only gets status 0201.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ChapError {
     /// No algorithm in common.
     Algorithm,
     /// A key is missing, comes too early or does not parse.
     Sequence,
-    /// Unknown user or wrong response.
-    Credentials,
+    /// No user has that name.
+    UnknownUser,
+    /// The response was not made with the user's secret.
+    WrongSecret,
     /// The initiator sent our own challenge back.
     Reflection,
     /// The initiator wants us to authenticate, but no `OutgoingUser` (or one with the same secret) is configured.
     NoOutgoing,
+}
+
+impl fmt::Display for ChapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Algorithm => "no CHAP algorithm in common",
+            Self::Sequence => "CHAP keys are missing, malformed or out of order",
+            Self::UnknownUser => "unknown CHAP user",
+            Self::WrongSecret => "wrong CHAP secret",
+            Self::Reflection => "the initiator sent our own CHAP challenge back",
+            Self::NoOutgoing => {
+                "the initiator wants the target to authenticate, and there is no OutgoingUser with a secret of its own"
+            }
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,8 +266,11 @@ impl ChapExchange {
         let secret = user.map_or(&[][..], |user| &user.secret[..]);
         let expected = algorithm.response(self.entropy.identifier, secret, self.own_challenge(algorithm));
         let equal = bool::from(expected.ct_eq(&given));
-        if !equal || user.is_none() {
-            return Err(ChapError::Credentials);
+        if user.is_none() {
+            return Err(ChapError::UnknownUser);
+        }
+        if !equal {
+            return Err(ChapError::WrongSecret);
         }
         match (keys.identifier, keys.challenge) {
             (None, None) => {}
@@ -347,12 +367,12 @@ mod tests {
         let good = answer();
         let keys = ChapKeys { name: Some("joe"), response: Some(&good), ..Default::default() };
         assert_eq!(run(keys), Ok(String::new()));
-        assert_eq!(run(ChapKeys { name: Some("jim"), ..keys }), Err(ChapError::Credentials));
-        assert_eq!(run(ChapKeys { response: Some("0x00"), ..keys }), Err(ChapError::Credentials));
+        assert_eq!(run(ChapKeys { name: Some("jim"), ..keys }), Err(ChapError::UnknownUser));
+        assert_eq!(run(ChapKeys { response: Some("0x00"), ..keys }), Err(ChapError::WrongSecret));
         assert_eq!(run(ChapKeys { response: None, ..keys }), Err(ChapError::Sequence));
         // The hash over an empty secret is what an unknown user is compared with; it opens nothing.
         let empty = BinaryForm::Hex.encode(&ChapAlgorithm::Sha256.response(39, b"", &[0xa5; 32]));
-        assert_eq!(run(ChapKeys { name: Some("jim"), response: Some(&empty), ..keys }), Err(ChapError::Credentials));
+        assert_eq!(run(ChapKeys { name: Some("jim"), response: Some(&empty), ..keys }), Err(ChapError::UnknownUser));
     }
 
     #[test]

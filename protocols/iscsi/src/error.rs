@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::login::RefusalReason;
+
 /// Bytes that cannot be an iSCSI PDU: nothing after them can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Garbage {
@@ -39,6 +41,8 @@ pub enum TimeoutKind {
     Response,
     /// A logout that we asked for did not come.
     LogoutRequest,
+    /// The data of a ping or a text did not come to their end.
+    Request,
 }
 
 /// Why a connection ends.
@@ -50,11 +54,8 @@ pub enum CloseReason {
     Misbehaved(Misbehavior),
     /// The peer was too slow.
     Timeout(TimeoutKind),
-    /// We refused the login; the status class and detail are on the wire.
-    Refused {
-        /// Status class and detail.
-        status: u16,
-    },
+    /// We refused the login; its status is on the wire.
+    Refused(RefusalReason),
     /// A logout is complete.
     LoggedOut,
     /// The driver asked for it.
@@ -76,7 +77,8 @@ impl fmt::Display for CloseReason {
             Self::Timeout(TimeoutKind::NopIn) => f.write_str("no answer to NOP-In"),
             Self::Timeout(TimeoutKind::Response) => f.write_str("no response from the initiator"),
             Self::Timeout(TimeoutKind::LogoutRequest) => f.write_str("requested logout did not come"),
-            Self::Refused { status } => write!(f, "login refused with status {status:04x}"),
+            Self::Timeout(TimeoutKind::Request) => f.write_str("the data of a NOP-Out or text request took too long"),
+            Self::Refused(reason) => write!(f, "login refused: {reason}"),
             Self::LoggedOut => f.write_str("logged out"),
             Self::Requested => f.write_str("closed by the target"),
         }

@@ -1,5 +1,7 @@
 //! Negotiation of operational keys (RFC 7143 chapter 13): one table of keys, one rule per key.
 
+use core::fmt;
+
 use crate::params::{DigestPolicy, TargetParameters};
 use crate::text::{TextWriter, bool_str, parse_bool, parse_number};
 
@@ -66,7 +68,7 @@ impl Default for Negotiated {
 }
 
 /// What an initiator did wrong; the login ends with "initiator error".
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum NegotiationError {
     /// A key came twice (RFC 7143 6.3.3).
     Repeated(&'static str),
@@ -76,6 +78,17 @@ pub enum NegotiationError {
     Declaration(&'static str),
     /// What we insist on was not accepted.
     Unacceptable(&'static str),
+}
+
+impl fmt::Display for NegotiationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repeated(key) => write!(f, "{key} came twice"),
+            Self::WrongSender(key) => write!(f, "{key} is not for initiators, or not for login"),
+            Self::Declaration(key) => write!(f, "the value of {key} is out of range"),
+            Self::Unacceptable(key) => write!(f, "no value of {key} suits both initiator and target"),
+        }
+    }
 }
 
 type BoolField = fn(&mut Negotiated) -> &mut bool;
@@ -104,7 +117,8 @@ enum Rule {
 struct Key {
     name: &'static str,
     rule: Rule,
-    /// Used in discovery sessions too; else the answer there is `Irrelevant`.
+    /// Means something in discovery sessions. Offers of an initiator are answered there all the same: an answer of
+    /// `Irrelevant` (RFC 7143 6.2) makes initiators give up, and the value costs nothing.
     discovery: bool,
 }
 
@@ -231,10 +245,6 @@ impl Negotiation {
             return Err(NegotiationError::Repeated(key.name));
         }
         self.settled |= bit;
-        if self.discovery && !key.discovery {
-            out.pair(key.name, "Irrelevant");
-            return Ok(());
-        }
         self.offer(key, value, out)
     }
 
@@ -322,34 +332,47 @@ impl Negotiation {
         }
     }
 
+    /// Tells whether the operational stage cannot be left out: the RFC's default of a key that has not been settled goes
+    /// beyond what the target takes.
+    pub fn is_needed(&mut self) -> bool {
+        self.offered != 0
+            || (!self.declared && self.max_recv < DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH)
+            || self.missing().next().is_some()
+    }
+
+    /// Keys that the initiator did not bring up but whose default we do not accept, with our values.
+    fn missing(&self) -> impl Iterator<Item = (usize, &'static Key, String)> + '_ {
+        KEYS.iter().enumerate().filter_map(|(index, key)| {
+            let relevant = key.discovery || !self.discovery;
+            let open = relevant && self.settled & 1 << index == 0;
+            self.insisted(key).filter(|_| open).map(|value| (index, key, value))
+        })
+    }
+
     /// Offers what the initiator did not bring up but whose default we do not accept. True when answers are awaited:
     /// the stage cannot end yet.
     pub fn originate(&mut self, out: &mut TextWriter) -> bool {
         if !core::mem::replace(&mut self.originated, true) {
-            for (index, key) in KEYS.iter().enumerate() {
-                let relevant = key.discovery || !self.discovery;
-                if relevant
-                    && self.settled & 1 << index == 0
-                    && let Some(value) = self.insisted(key)
-                {
-                    out.pair(key.name, &value);
-                    self.offered |= 1 << index;
-                    self.settled |= 1 << index;
-                }
+            let missing: Vec<_> = self.missing().collect();
+            for (index, key, value) in missing {
+                out.pair(key.name, &value);
+                self.offered |= 1 << index;
+                self.settled |= 1 << index;
             }
         }
         self.offered != 0
     }
 
     /// Our value, when the default of the RFC would go beyond it.
-    fn insisted(&mut self, key: &Key) -> Option<String> {
+    fn insisted(&self, key: &Key) -> Option<String> {
+        let (mut local, mut values) = (self.local, self.values);
         match key.rule {
             Rule::And(field) => {
-                let (local, default) = (*field(&mut self.local), *field(&mut self.values));
+                let (local, default) = (*field(&mut local), *field(&mut values));
                 (default && !local).then(|| bool_str(local).into())
             }
             Rule::Min(field, ..) if key.name.ends_with("BurstLength") => {
-                let (local, default) = (*field(&mut self.local), *field(&mut self.values));
+                let (local, default) = (*field(&mut local), *field(&mut values));
                 (local < default).then(|| local.to_string())
             }
             Rule::Digest(_) => (self.digest_policy(key) == DigestPolicy::Crc32cOnly).then(|| "CRC32C".into()),
@@ -478,13 +501,25 @@ mod tests {
     }
 
     #[test]
-    fn in_discovery_the_keys_of_scsi_are_irrelevant() {
-        let mut negotiation = Negotiation::new(&TargetParameters::default(), true);
+    fn in_discovery_every_key_has_the_answer_of_a_normal_session_but_nothing_of_scsi_is_offered() {
+        let strict = TargetParameters { immediate_data: false, max_burst_length: 65_536, ..Default::default() };
+        for key in KEYS.iter().filter(|key| !matches!(key.rule, Rule::NotYours)) {
+            let answer = |discovery| {
+                let mut negotiation = Negotiation::new(&strict, discovery);
+                let mut out = TextWriter::default();
+                let result = negotiation.take(key.name, "512", &mut out);
+                negotiation.end_of_text(&mut out);
+                (result, out.finish())
+            };
+            assert_eq!(answer(true), answer(false), "{}", key.name);
+        }
+        let mut negotiation = Negotiation::new(&strict, true);
         let mut out = TextWriter::default();
+        assert!(!negotiation.originate(&mut out) && !negotiation.is_needed());
         negotiation.take("MaxBurstLength", "1024", &mut out).unwrap();
-        negotiation.take("HeaderDigest", "None", &mut out).unwrap();
+        negotiation.take("InitialR2T", "Yes", &mut out).unwrap();
         negotiation.end_of_text(&mut out);
-        assert_eq!(out.finish(), b"MaxBurstLength=Irrelevant\0HeaderDigest=None\0MaxRecvDataSegmentLength=1048576\0");
+        assert_eq!(out.finish(), b"MaxBurstLength=1024\0InitialR2T=Yes\0MaxRecvDataSegmentLength=1048576\0");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A session: identity, negotiated parameters, command window, task table. Shared by its connections.
 
+use crate::connection::RequestData;
 use crate::event::TaskHandle;
 use crate::login::SessionIdentity;
 use crate::negotiate::Negotiated;
@@ -67,7 +68,7 @@ pub(crate) enum Held {
     /// A command that was answered or forgotten already: only its number counts.
     Gone,
     /// Another request, with its data segment.
-    Pdu(Box<(BasicHeaderSegment, Vec<u8>)>),
+    Pdu(Box<(BasicHeaderSegment, RequestData)>),
 }
 
 /// Where a CmdSN stands.
@@ -206,10 +207,10 @@ impl Session {
     #[inline(never)]
     pub(crate) fn hold(&mut self, cmd_sn: u32, request: Held) -> bool {
         if let Held::Pdu(pdu) = &request {
-            if self.held_bytes + pdu.1.len() > MAX_HELD_BYTES {
+            if self.held_bytes + pdu.1.bytes.len() > MAX_HELD_BYTES {
                 return false;
             }
-            self.held_bytes += pdu.1.len();
+            self.held_bytes += pdu.1.bytes.len();
         }
         self.put_held(cmd_sn, request);
         true
@@ -220,7 +221,7 @@ impl Session {
         let at = self.held_at(self.exp_cmd_sn);
         let held = self.held.get_mut(at)?.take()?;
         if let Held::Pdu(pdu) = &held {
-            self.held_bytes -= pdu.1.len();
+            self.held_bytes -= pdu.1.bytes.len();
         }
         self.advance();
         if matches!(held, Held::Gone) {
@@ -325,7 +326,7 @@ mod tests {
     #[test]
     fn early_requests_keep_a_bounded_number_of_bytes() {
         let mut session = session(8, 0);
-        let pdu = |n: usize| Held::Pdu(Box::new((BasicHeaderSegment::default(), vec![0; n])));
+        let pdu = |n: usize| Held::Pdu(Box::new((BasicHeaderSegment::default(), vec![0; n].into())));
         assert!(session.hold(1, pdu(MAX_HELD_BYTES - 1)));
         assert!(!session.hold(2, pdu(2)));
         assert!(session.hold(2, pdu(1)));

@@ -49,6 +49,11 @@ impl TextCollector {
         self.0.is_empty()
     }
 
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text so far; the collector starts again.
     pub fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.0)

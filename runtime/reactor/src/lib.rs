@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod doorbell;
 mod file;
+pub mod interfaces;
 mod iovec;
 pub mod mailbox;
 mod net;

@@ -15,7 +15,8 @@ pub struct IscsiConfig {
     pub targets: BTreeMap<TargetId, Arc<IscsiTargetConfig>>,
     /// For discovery sessions.
     pub discovery: DiscoveryConfig,
-    /// Addresses that SendTargets lists besides the listeners' own, for listeners on a wildcard address.
+    /// Addresses that SendTargets lists besides the listeners' own: all that listeners on a wildcard address stand for
+    /// ([`crate::portals_of`]).
     pub portals: Vec<SocketAddr>,
     /// List link-local IPv6 addresses in SendTargets answers (`link_local` of the original).
     pub link_local: bool,

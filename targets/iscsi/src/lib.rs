@@ -30,6 +30,7 @@
 //! hand a buffer back while the kernel may still write to it, or let a peer make it grow (see [`limits`]).
 #![forbid(unsafe_code)]
 
+mod complaint;
 pub mod config;
 mod connection;
 mod digest;
@@ -43,6 +44,7 @@ mod parked;
 mod portal;
 mod receive;
 mod registry;
+mod reserve;
 mod rest;
 mod session;
 mod slab;
@@ -53,6 +55,7 @@ mod transmit;
 
 pub use config::{DiscoveryConfig, IscsiConfig, IscsiTargetConfig, Redirect};
 pub use message::DriverMessage;
+pub use portal::portals_of;
 pub use registry::{Claim, Claimant, ConnectionHandle, Registry, SessionKey};
 pub use session::SessionInfo;
 pub use target::{Entropy, IscsiTarget};

@@ -4,6 +4,14 @@ use scst_core::Nanos;
 
 /// Connections of one reactor, of any state. An idle one is about 7 KiB, its session included.
 pub const MAX_CONNECTIONS: usize = 8192;
+/// Connections of one reactor beyond that, which only stay until their login is refused. When a newcomer finds this many,
+/// the oldest of them is closed.
+pub const MAX_REFUSING: usize = 16;
+/// Buffers of one reactor for refusing logins when there is no memory: a refusal takes two.
+pub const RESERVED_BUFFERS: usize = 4;
+/// Memory of one reactor for the data of pings and texts, over what is always there for small ones. It is heap, and no part
+/// of `--max-cmd-mem`.
+pub const REQUEST_MEMORY: u64 = 4 << 20;
 /// Connections of one reactor that have not reached the full-feature phase. When a newcomer finds this many, the oldest
 /// of them is closed: a flood of silent connections cannot keep an initiator out, it only pushes itself out.
 pub const MAX_PENDING_LOGINS: usize = 256;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use scst_reactor::backend::{Backend, SocketId};
 
+use crate::complaint::Complaint;
 use crate::ids::{Operation, Slot, token};
 use crate::limits::ACCEPT_RETRY;
 use crate::message::DriverMessage;
@@ -58,7 +59,10 @@ impl IscsiTarget {
                 let Some(listener) = self.listeners.get(slot) else { return };
                 if !listener.closing {
                     // Out of file descriptors or memory, or the peer is gone already; not worth a busy loop.
-                    tracing::warn!(errno, "accept failed");
+                    let complaint = Complaint::Accept(errno);
+                    if self.shared.complain(env.now, complaint, None) {
+                        tracing::warn!("{complaint}");
+                    }
                     self.shared.timers.set(env.now.after(ACCEPT_RETRY), Timer::Listener(slot));
                 }
             }
@@ -81,7 +85,7 @@ impl IscsiTarget {
         }
         match env.backend.detach(socket) {
             Ok(socket) => self.shared.outbox.push_back((reactor, DriverMessage::Connection(socket))),
-            Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+            Err(error) => self.not_moved(&error, env.now),
         }
     }
 }

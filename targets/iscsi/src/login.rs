@@ -7,12 +7,14 @@ use scst_core::config::TargetConfig;
 use scst_core::engine::{SessionRefused, SessionRequest};
 use scst_core::shard::Shard;
 use scst_protocol_iscsi::chap::ChapEntropy;
+use scst_protocol_iscsi::error::CloseReason;
 use scst_protocol_iscsi::login::{
-    Admission, LoginConnection, LoginEvent, LoginStatus, Refusal, SessionIdentity, SessionType,
+    Admission, LoginConnection, LoginEvent, Refusal, RefusalReason, SessionIdentity, SessionType,
 };
 use scst_protocol_iscsi::params::TargetParameters;
 use scst_reactor::backend::Backend;
 
+use crate::complaint::Complaint;
 use crate::config::{IscsiConfig, IscsiTargetConfig, chap};
 use crate::connection::{Connection, Life, Phase, Want, Why};
 use crate::ids::{Operation, Slot, token};
@@ -29,6 +31,8 @@ pub(crate) struct Login {
     pub(crate) machine: LoginConnection,
     /// Its place in the list of connections that have not proved who they are.
     pub(crate) order: u64,
+    /// There is no room for the connection: its login is refused, whoever it is.
+    pub(crate) refuse: Option<RefusalReason>,
     step: Step,
 }
 
@@ -43,9 +47,9 @@ enum Step {
 }
 
 impl Login {
-    pub(crate) fn new(now: Nanos, order: u64) -> Self {
+    pub(crate) fn new(now: Nanos, order: u64, refuse: Option<RefusalReason>) -> Self {
         let machine = LoginConnection::new(now.after(LOGIN_TIMEOUT).0);
-        Self { machine, order, step: Step::Negotiating }
+        Self { machine, order, refuse, step: Step::Negotiating }
     }
 
     /// The session whose end it waits for.
@@ -85,6 +89,9 @@ impl IscsiTarget {
             LoginEvent::Establish(identity) => self.establish(slot, &identity, env),
             LoginEvent::FullFeature => self.enter_full_feature(slot, env.now, env.shard),
             LoginEvent::Close(reason) => {
+                if let CloseReason::Refused(reason) = reason {
+                    self.log_refusal(slot, Complaint::Refused(reason), env.now);
+                }
                 if let Some(connection) = self.connections.get_mut(slot) {
                     connection.drain(Why::Protocol(reason), env.now.after(DRAIN_TIMEOUT));
                 }
@@ -95,13 +102,26 @@ impl IscsiTarget {
     fn authorize(&mut self, slot: Slot, identity: &SessionIdentity, shard: &Shard) {
         let Some((connection, _, shared)) = self.parts(slot) else { return };
         let answer = admit(connection, shared, identity, shard);
-        if let Err(refusal) = &answer {
-            tracing::info!(peer = %connection.peer, initiator = %identity.initiator_name,
-                target = identity.target_name.as_deref().unwrap_or(""), status = ?refusal.status, "login refused");
-        }
         if let Phase::Login(login) = &mut connection.phase {
             login.machine.authorize(answer);
         }
+    }
+
+    /// Logs one line for a login that was refused, unless one like it was logged just now.
+    pub(crate) fn log_refusal(&mut self, slot: Slot, complaint: Complaint, now: Nanos) {
+        let Some((connection, _, shared)) = self.parts(slot) else { return };
+        let Phase::Login(login) = &connection.phase else { return };
+        if !shared.complain(now, complaint, Some(connection.peer.ip())) {
+            return;
+        }
+        let identity = login.machine.identity();
+        let initiator = identity.map_or("-", |identity| &identity.initiator_name);
+        let target = match identity {
+            Some(SessionIdentity { session_type: SessionType::Discovery, .. }) => "(discovery)",
+            Some(SessionIdentity { target_name: Some(name), .. }) => name,
+            _ => "-",
+        };
+        tracing::warn!(peer = %connection.peer, initiator, target, "{complaint}");
     }
 
     /// Authentication has passed: the session gets its name, now or when the old one of the same nexus is gone.
@@ -114,7 +134,7 @@ impl IscsiTarget {
             return self.session_ready(slot, None, None, tsih);
         }
         let Some((target, config)) = find_target(shared, identity, env.shard) else {
-            return login.machine.establish(Err(LoginStatus::TARGET_REMOVED.into()));
+            return login.machine.establish(Err(RefusalReason::TargetRemoved.into()));
         };
         let key = SessionKey { target: target.id, initiator: identity.initiator_name.clone(), isid: identity.isid.0 };
         let claimant = Claimant { connection: shared.handle(slot), tsih: identity.tsih, cid: identity.cid };
@@ -131,9 +151,9 @@ impl IscsiTarget {
                 // The other one may live here; `flush` has to look at its message.
                 shared.mark(connection);
             }
-            Claim::TooMany => login.machine.establish(Err(LoginStatus::OUT_OF_RESOURCES.into())),
-            Claim::NoSuchSession => login.machine.establish(Err(LoginStatus::SESSION_DOES_NOT_EXIST.into())),
-            Claim::NoMoreConnections => login.machine.establish(Err(LoginStatus::TOO_MANY_CONNECTIONS.into())),
+            Claim::TooMany => login.machine.establish(Err(RefusalReason::MaxSessions.into())),
+            Claim::NoSuchSession => login.machine.establish(Err(RefusalReason::NoSuchSession.into())),
+            Claim::NoMoreConnections => login.machine.establish(Err(RefusalReason::NoMoreConnections.into())),
         }
     }
 
@@ -175,12 +195,12 @@ impl IscsiTarget {
             Ok(core) => self.session_ready(slot, Some(core), Some((key, tsih)), tsih),
             Err(refused) => {
                 self.shared.release(Some((key, tsih)));
-                let status = match refused {
-                    SessionRefused::NoTarget => LoginStatus::NOT_FOUND,
-                    SessionRefused::NoResources => LoginStatus::OUT_OF_RESOURCES,
+                let reason = match refused {
+                    SessionRefused::NoTarget => RefusalReason::NoTarget,
+                    SessionRefused::NoResources => RefusalReason::NoSessionSlot,
                 };
                 if let Some(Connection { phase: Phase::Login(login), .. }) = self.connections.get_mut(slot) {
-                    login.machine.establish(Err(status.into()));
+                    login.machine.establish(Err(reason.into()));
                 }
             }
         }
@@ -213,10 +233,10 @@ impl IscsiTarget {
     }
 
     fn enter_full_feature(&mut self, slot: Slot, now: Nanos, shard: &mut Shard) {
-        let Some((connection, session, _)) = self.parts(slot) else { return };
+        let Some((connection, session, shared)) = self.parts(slot) else { return };
         let Some(session) = session else { return };
         let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) else { return };
-        let Some((protocol, state)) = login.machine.into_full_feature(now.0) else {
+        let Some((mut protocol, state)) = login.machine.into_full_feature(now.0) else {
             debug_assert!(false, "the login machine reported the full-feature phase");
             return connection.want_close(Why::SessionClosed);
         };
@@ -227,6 +247,7 @@ impl IscsiTarget {
             // A data digest is computed here, over bytes that only the kernel may look at when they are mapped.
             shard.set_takes_mapped(core, !protocol.parameters().data_digest);
         }
+        protocol.share_request_memory(shared.requests.clone());
         session.protocol = Some(state);
         connection.phase = Phase::Full(Box::new(protocol));
     }
@@ -239,7 +260,8 @@ impl IscsiTarget {
             return;
         }
         if connection.output.buffer.is_empty() {
-            match env.pool.allocate(SEND_HEADER_BYTES) {
+            let buffer = env.pool.allocate(SEND_HEADER_BYTES);
+            match buffer.or_else(|| login.refuse.and_then(|_| shared.reserve.take())) {
                 Some(buffer) => connection.output.buffer = buffer,
                 None => return connection.want_close(Why::NoMemory),
             }
@@ -267,9 +289,14 @@ fn admit(
     shard: &Shard,
 ) -> Result<Admission, Refusal> {
     if shared.stopping {
-        return Err(LoginStatus::SERVICE_UNAVAILABLE.into());
+        return Err(RefusalReason::Stopping.into());
     }
-    let entropy = draw(shared).ok_or(LoginStatus::TARGET_ERROR)?;
+    if let Phase::Login(login) = &connection.phase
+        && let Some(reason) = login.refuse
+    {
+        return Err(reason.into());
+    }
+    let entropy = draw(shared).ok_or(RefusalReason::NoEntropy)?;
     if identity.session_type == SessionType::Discovery {
         let discovery = &shared.config.discovery;
         return Ok(Admission {
@@ -280,17 +307,11 @@ fn admit(
             target_alias: None,
         });
     }
-    let (target, config) = find_target(shared, identity, shard).ok_or(LoginStatus::NOT_FOUND)?;
-    if !visible(target, &config, &identity.initiator_name, connection.local) {
-        return Err(LoginStatus::NOT_FOUND.into());
-    }
+    let (target, config) = find_target(shared, identity, shard).ok_or(RefusalReason::NoTarget)?;
+    check_visible(target, &config, &identity.initiator_name, connection.local)?;
     if let Some(redirect) = &config.redirect {
-        let status = if redirect.permanent {
-            LoginStatus::TARGET_MOVED_PERMANENTLY
-        } else {
-            LoginStatus::TARGET_MOVED_TEMPORARILY
-        };
-        return Err(Refusal { status, address: Some(redirect.address.clone()) });
+        let reason = if redirect.permanent { RefusalReason::MovedPermanently } else { RefusalReason::MovedTemporarily };
+        return Err(Refusal { reason, address: Some(redirect.address.clone()) });
     }
     Ok(Admission {
         parameters: config.parameters.clone(),
@@ -304,7 +325,6 @@ fn admit(
 fn draw(shared: &mut Shared) -> Option<ChapEntropy> {
     let mut bytes = [0; 33];
     if !(shared.entropy)(&mut bytes) {
-        tracing::error!("no random bytes: logins are refused");
         return None;
     }
     let [identifier, challenge @ ..] = bytes;
@@ -325,13 +345,21 @@ pub(crate) fn settings(config: &IscsiConfig, target: &TargetConfig) -> Arc<Iscsi
     config.targets.get(&target.id).cloned().unwrap_or_default()
 }
 
-/// Whether an initiator that came in at `local` sees the target at all. One that has no LUN there is told the same as
-/// one that asks for a target that does not exist.
-pub(crate) fn visible(
+/// Checks that an initiator that came in at `local` sees the target at all. If it does not, it is told the same as one that
+/// asks for a target that does not exist; the reason is for the log.
+fn check_visible(
     target: &TargetConfig,
     config: &IscsiTargetConfig,
     initiator: &str,
     local: std::net::SocketAddr,
-) -> bool {
-    target.enabled && !target.map_for(initiator).entries().is_empty() && portal::allowed(&config.allowed_portals, local)
+) -> Result<(), RefusalReason> {
+    if !target.enabled {
+        Err(RefusalReason::Disabled)
+    } else if target.map_for(initiator).entries().is_empty() {
+        Err(RefusalReason::NotAllowed)
+    } else if !portal::allowed(&config.allowed_portals, local) {
+        Err(RefusalReason::PortalNotAllowed)
+    } else {
+        Ok(())
+    }
 }

@@ -4,10 +4,13 @@
 //! changes; never for a command. It holds names only: a session's state lives on its reactor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use scst_core::Nanos;
 use scst_core::ids::{ReactorId, TargetId};
+
+use crate::complaint::{Complaint, Complaints, LeftOut, Verdict};
 
 /// A connection of this process: on which reactor, and its name there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -81,6 +84,7 @@ struct Inner {
     last_tsih: u16,
     next_reactor: u16,
     portals: Vec<SocketAddr>,
+    complaints: Complaints,
 }
 
 /// The shared part of the driver; one per process, cheap to clone.
@@ -199,6 +203,16 @@ impl Registry {
     /// Addresses of all listeners.
     pub fn portals(&self) -> Vec<SocketAddr> {
         self.lock().portals.clone()
+    }
+
+    /// Counts something that would fill the log: one line for all reactors.
+    pub(crate) fn complain(&self, now: Nanos, complaint: Complaint, peer: Option<IpAddr>) -> Verdict {
+        self.lock().complaints.add(now, complaint, peer)
+    }
+
+    /// What was left out of the log and is over.
+    pub(crate) fn complaints_over(&self, now: Nanos) -> Vec<LeftOut> {
+        self.lock().complaints.over(now)
     }
 
     /// Sessions of a target, on all reactors.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use scst_core::Nanos;
@@ -9,20 +11,24 @@ use scst_core::event::DataError;
 use scst_core::ids::{CmdId, ReactorId, SessionId};
 use scst_core::shard::Shard;
 use scst_mem::BufferPool;
-use scst_protocol_iscsi::connection::AsyncMessage;
+use scst_protocol_iscsi::connection::{AsyncMessage, RequestMemory};
+use scst_protocol_iscsi::login::RefusalReason;
 use scst_reactor::backend::{Backend, Completion, SocketId};
 
+use crate::complaint::{Complaint, LeftOut, PERIOD, Verdict};
 use crate::config::IscsiConfig;
 use crate::connection::{Connection, Input, Life, Output, Phase, Why};
 use crate::ids::{Operation, Slot, split_token, token};
 use crate::limits::{
-    LOGIN_READ_AHEAD_BYTES, MAX_CONNECTIONS, MAX_PENDING_LOGINS, SHUTDOWN_LOGOUT_SECONDS, SHUTDOWN_LOGOUT_TIMEOUT,
+    LOGIN_READ_AHEAD_BYTES, MAX_CONNECTIONS, MAX_PENDING_LOGINS, MAX_REFUSING, REQUEST_MEMORY, SHUTDOWN_LOGOUT_SECONDS,
+    SHUTDOWN_LOGOUT_TIMEOUT,
 };
 use crate::listener::Listener;
 use crate::login::Login;
 use crate::message::DriverMessage;
 use crate::parked::Parked;
 use crate::registry::{ConnectionHandle, Registry, SessionKey};
+use crate::reserve::Reserve;
 use crate::rest::Rest;
 use crate::session::{SessionInfo, SessionState, TaskState};
 use crate::slab::Slab;
@@ -78,6 +84,14 @@ pub(crate) struct Shared {
     pub(crate) by_core: Vec<Option<Slot>>,
     /// Connections that have not proved who they are, oldest first.
     pub(crate) pending: BTreeSet<(u64, Slot)>,
+    /// Connections whose login is refused because there is no room for them, oldest first.
+    refusing: BTreeSet<(u64, Slot)>,
+    /// Memory for that.
+    pub(crate) reserve: Reserve,
+    /// Connections that there is room for.
+    max_connections: usize,
+    /// What connections may keep of pings and texts.
+    pub(crate) requests: RequestMemory,
     pub(crate) next_order: u64,
     pub(crate) stopping: bool,
     /// Scratch for the extents of one operation.
@@ -89,6 +103,17 @@ impl Shared {
     pub(crate) fn mark(&mut self, connection: &mut Connection) {
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(connection.slot);
+        }
+    }
+
+    /// Counts something that would fill the log. Returns true when it is the first of its kind and is to be logged.
+    pub(crate) fn complain(&mut self, now: Nanos, complaint: Complaint, peer: Option<IpAddr>) -> bool {
+        match self.registry.complain(now, complaint, peer) {
+            Verdict::Log(until) => {
+                self.timers.set(until, Timer::Complaints);
+                true
+            }
+            Verdict::LeaveOut => false,
         }
     }
 
@@ -160,7 +185,8 @@ impl IscsiTarget {
     /// simulator passes a seeded one.
     pub fn new(reactor: ReactorId, registry: Registry, config: Arc<IscsiConfig>, entropy: Entropy) -> Self {
         Self {
-            connections: Slab::new(MAX_CONNECTIONS),
+            // Those that are refused are not closed at once.
+            connections: Slab::new(MAX_CONNECTIONS + 2 * MAX_REFUSING),
             sessions: Slab::new(MAX_CONNECTIONS),
             listeners: Slab::new(crate::limits::MAX_LISTENERS),
             shared: Shared {
@@ -180,11 +206,21 @@ impl IscsiTarget {
                 parked: Parked::default(),
                 by_core: Vec::new(),
                 pending: BTreeSet::new(),
+                refusing: BTreeSet::new(),
+                reserve: Reserve::default(),
+                max_connections: MAX_CONNECTIONS,
+                requests: RequestMemory::new(REQUEST_MEMORY),
                 next_order: 0,
                 stopping: false,
                 segments: Vec::with_capacity(scst_reactor::backend::MAX_SEGMENTS),
             },
         }
+    }
+
+    /// Takes at most so many connections, and no more than [`MAX_CONNECTIONS`]: what is beyond is refused with a login status
+    /// (RFC 7143 11.13.5, out of resources) while there are descriptors left to say so.
+    pub fn limit_connections(&mut self, most: usize) {
+        self.shared.max_connections = most.min(MAX_CONNECTIONS);
     }
 
     /// The system's random source.
@@ -303,6 +339,7 @@ impl IscsiTarget {
                 Timer::Connection(slot) => self.connection_timeout(slot, at, now),
                 Timer::Listener(slot) => self.accept_again(slot, &mut env),
                 Timer::Rest => self.look_for_rest(&mut env),
+                Timer::Complaints => self.log_what_was_left_out(now),
             }
         }
     }
@@ -370,17 +407,27 @@ impl IscsiTarget {
         // The peer may be gone already, then there are no addresses any more.
         let addresses = (env.backend.local_addr(socket), env.backend.peer_addr(socket));
         let (Ok(local), Ok(peer)) = addresses else {
-            return self.refuse(socket, env);
+            return self.drop_socket(socket, env);
         };
-        if self.shared.pending.len() >= MAX_PENDING_LOGINS {
-            self.evict_oldest();
+        if self.shared.stopping {
+            return self.drop_socket(socket, env);
         }
-        if self.shared.stopping || !self.connections.has_room() {
-            return self.refuse(socket, env);
-        }
-        let Some(buffer) = env.pool.allocate(LOGIN_READ_AHEAD_BYTES) else {
-            return self.refuse(socket, env);
+        self.shared.reserve.fill(env.pool);
+        let full = self.connections.len() - self.shared.refusing.len() >= self.shared.max_connections;
+        let buffer = env.pool.allocate(LOGIN_READ_AHEAD_BYTES);
+        let refuse = match &buffer {
+            _ if full => Some(RefusalReason::TooManyConnections),
+            None => Some(RefusalReason::NoMemory),
+            Some(_) => None,
         };
+        self.make_way(refuse.is_some());
+        let Some(buffer) = buffer.or_else(|| self.shared.reserve.take()) else {
+            return self.close_without_answer(socket, peer, RefusalReason::NoMemory, env);
+        };
+        if !self.connections.has_room() {
+            env.pool.release(&buffer);
+            return self.close_without_answer(socket, peer, RefusalReason::TooManyConnections, env);
+        }
         let order = self.shared.next_order;
         self.shared.next_order += 1;
         let slot = self.connections.insert_with(|slot| Connection {
@@ -388,7 +435,7 @@ impl IscsiTarget {
             socket,
             local,
             peer,
-            phase: Phase::Login(Box::new(Login::new(env.now, order))),
+            phase: Phase::Login(Box::new(Login::new(env.now, order, refuse))),
             life: Life::Open,
             session: None,
             input: Input::new(buffer),
@@ -401,25 +448,60 @@ impl IscsiTarget {
             drain_deadline: None,
         });
         if let Some(connection) = slot.and_then(|s| self.connections.get_mut(s)) {
-            self.shared.pending.insert((order, connection.slot));
+            let list = if refuse.is_some() { &mut self.shared.refusing } else { &mut self.shared.pending };
+            list.insert((order, connection.slot));
             self.shared.mark(connection);
         }
         self.start_looking(env.now);
     }
 
-    /// Closes a socket that never becomes a connection. Nobody waits for the completion: the slot does not exist.
-    fn refuse<B: Backend>(&self, socket: SocketId, env: &mut Env<'_, B>) {
-        tracing::debug!(reactor = self.shared.reactor.0, "connection refused: no room");
+    /// Closes a socket that there is not even room to refuse.
+    fn close_without_answer<B: Backend>(
+        &mut self,
+        socket: SocketId,
+        peer: SocketAddr,
+        reason: RefusalReason,
+        env: &mut Env<'_, B>,
+    ) {
+        let complaint = Complaint::Closed(reason);
+        if self.shared.complain(env.now, complaint, Some(peer.ip())) {
+            tracing::warn!(%peer, "{complaint}");
+        }
+        self.drop_socket(socket, env);
+    }
+
+    /// Closes a socket that never becomes a connection. Nothing waits for the completion: the slot does not exist.
+    fn drop_socket<B: Backend>(&self, socket: SocketId, env: &mut Env<'_, B>) {
         let nobody = Slot { index: u32::MAX, generation: 0 };
         env.backend.close(socket, token(Operation::Close, nobody));
     }
 
-    fn evict_oldest(&mut self) {
-        let Some(&(order, slot)) = self.shared.pending.first() else { return };
-        self.shared.pending.remove(&(order, slot));
-        if let Some(connection) = self.connections.get_mut(slot) {
+    /// Closes the oldest connection that has not logged in (or, with `refused`, that is being refused), if there are as many
+    /// of them as there may be.
+    fn make_way(&mut self, refused: bool) {
+        let shared = &mut self.shared;
+        let (list, most) =
+            if refused { (&mut shared.refusing, MAX_REFUSING) } else { (&mut shared.pending, MAX_PENDING_LOGINS) };
+        let oldest = if list.len() >= most { list.pop_first() } else { None };
+        if let Some(connection) = oldest.and_then(|(_, slot)| self.connections.get_mut(slot)) {
             connection.want_close(Why::Evicted);
             self.shared.mark(connection);
+        }
+    }
+
+    /// Logs that a connection was lost between two reactors.
+    pub(crate) fn not_moved(&mut self, error: &io::Error, now: Nanos) {
+        let complaint = Complaint::Moved(error.raw_os_error());
+        if self.shared.complain(now, complaint, None) {
+            tracing::warn!("{complaint}");
+        }
+    }
+
+    fn log_what_was_left_out(&self, now: Nanos) {
+        for LeftOut { complaint, peer, count } in self.shared.registry.complaints_over(now) {
+            let peer = peer.map_or_else(|| "any".to_owned(), |ip| ip.to_string());
+            let seconds = PERIOD.0 / Nanos::from_secs(1).0;
+            tracing::warn!(peer, "{complaint}: {count} more in the last {seconds} s");
         }
     }
 
@@ -437,7 +519,7 @@ impl IscsiTarget {
         match message {
             DriverMessage::Connection(socket) => match env.backend.adopt(socket) {
                 Ok(socket) => self.add_connection(socket, env),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+                Err(error) => self.not_moved(&error, env.now),
             },
             DriverMessage::CloseSession { connection } => self.close_by_name(connection, Why::Reinstated),
             DriverMessage::LoginDisplaced { connection } => self.close_by_name(connection, Why::Displaced),
@@ -523,8 +605,12 @@ impl IscsiTarget {
     }
 
     fn close_if_wanted<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
-        let Some((connection, session, shared)) = self.parts(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else { return };
         let Life::CloseWanted(why) = connection.life else { return };
+        if why == Why::NoMemory {
+            self.log_refusal(slot, Complaint::Closed(RefusalReason::NoMemory), env.now);
+        }
+        let Some((connection, session, shared)) = self.parts(slot) else { return };
         match &connection.phase {
             Phase::Login(_) => tracing::debug!(peer = %connection.peer, %why, "connection closed during login"),
             _ => tracing::info!(peer = %connection.peer, %why, "connection closed"),
@@ -532,6 +618,7 @@ impl IscsiTarget {
         connection.life = Life::Closing;
         if let Phase::Login(login) = std::mem::replace(&mut connection.phase, Phase::Over) {
             shared.pending.remove(&(login.order, slot));
+            shared.refusing.remove(&(login.order, slot));
             if let Some(key) = login.waits_for() {
                 shared.registry.withdraw(key, shared.handle(slot));
             }
@@ -581,5 +668,10 @@ impl IscsiTarget {
             self.shared.release(session.claim);
         }
         self.connections.remove(slot);
+        if self.connections.len() == 0 {
+            self.shared.reserve.release(env.pool);
+        } else {
+            self.shared.reserve.fill(env.pool);
+        }
     }
 }

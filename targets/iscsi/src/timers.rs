@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Listener(Slot),
     /// To look for connections that rest.
     Rest,
+    /// To log how much was left out of the log.
+    Complaints,
 }
 
 /// The time to wake up for a deadline: later than it by at most a sixteenth of the time until then, so that deadlines of

@@ -12,6 +12,8 @@ use scst_config::difference::Change;
 use scst_config::{Configuration, Device, difference};
 use scst_core::Nanos;
 use scst_core::ids::{DeviceId, ReactorId};
+use scst_reactor::interfaces::interface_addresses;
+use scst_target_iscsi::portals_of;
 
 use super::reactors::Asked;
 use super::snapshot::driver_is_enabled;
@@ -143,7 +145,7 @@ impl Control {
     fn settings(&mut self, outcome: &mut Outcome) {
         match self.numbers.iscsi_config(&self.applied) {
             Ok(mut config) => {
-                config.portals.clone_from(&self.portals);
+                config.portals = self.portals.iter().flat_map(|one| portals_of(*one, &self.addresses)).collect();
                 let config = Arc::new(config);
                 self.ask_all("configure iSCSI", || Request::Configure(Arc::clone(&config)));
             }
@@ -178,9 +180,40 @@ impl Control {
             tracing::info!("listening on {bound}");
             self.portals.push(bound);
         }
+        match self.machine_addresses() {
+            Ok(addresses) => self.addresses = addresses,
+            Err(error) => {
+                tracing::warn!("the addresses of this machine cannot be read, discovery does not list them: {error}");
+            }
+        }
         let mut ignored = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
         self.settings(&mut ignored);
         Ok(())
+    }
+
+    /// Tells whether the addresses of the machine are portals, as they come and go.
+    pub(super) fn listens_on_a_wildcard(&self) -> bool {
+        self.portals.iter().any(|portal| portal.ip().is_unspecified())
+    }
+
+    /// Reads the addresses of the machine, as far as discovery wants them.
+    fn machine_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        if self.listens_on_a_wildcard() { interface_addresses() } else { Ok(Vec::new()) }
+    }
+
+    /// Tells the reactors when the machine has other addresses than before.
+    pub(super) fn look_for_addresses(&mut self) {
+        // What the system does not say now it may say at the next look.
+        let Ok(addresses) = self.machine_addresses() else { return };
+        if addresses == self.addresses {
+            return;
+        }
+        self.addresses = addresses;
+        let mut outcome = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
+        self.settings(&mut outcome);
+        for message in outcome.failed {
+            tracing::error!("{message}");
+        }
     }
 
     /// Listens on one address. The kernel takes down the io_uring of a process that was killed after the process has

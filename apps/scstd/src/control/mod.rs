@@ -31,7 +31,8 @@ use snapshot::Numbers;
 
 /// How long a reactor may take to answer a request of the control plane.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often disks are asked whether their file is there, and missing files looked for.
+/// How often disks are asked whether their file is there, missing files looked for, and the machine asked for its
+/// addresses.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the control thread waits for.
@@ -86,6 +87,8 @@ pub struct Control {
     wanted_portals: Vec<SocketAddr>,
     /// Addresses in use.
     portals: Vec<SocketAddr>,
+    /// Addresses of the machine, if some portal is on a wildcard address.
+    addresses: Vec<SocketAddr>,
     /// Reactors whose loop has ended.
     ended: BTreeSet<ReactorId>,
     /// Where state is kept, if somebody has said so.
@@ -116,6 +119,7 @@ impl Control {
             next_ticket: 0,
             wanted_portals: portals,
             portals: Vec::new(),
+            addresses: Vec::new(),
             ended: BTreeSet::new(),
             state_dir,
             counted: Vec::new(),
@@ -153,7 +157,8 @@ impl Control {
         let mut looked = Instant::now();
         loop {
             let until_watchdog = watchdog.map(|w| w.saturating_sub(alive.elapsed()));
-            let until_look = (!self.devices.is_empty()).then(|| LOOK.saturating_sub(looked.elapsed()));
+            let looks = !self.devices.is_empty() || self.listens_on_a_wildcard();
+            let until_look = looks.then(|| LOOK.saturating_sub(looked.elapsed()));
             match self.next_event([until_watchdog, until_look].into_iter().flatten().min()) {
                 Some(Event::Signal(Signal::Stop)) => return self.stop(),
                 Some(Event::Signal(Signal::Reload)) => self.reload(),
@@ -167,6 +172,7 @@ impl Control {
             }
             if looked.elapsed() >= LOOK {
                 self.look_for_files();
+                self.look_for_addresses();
                 looked = Instant::now();
             }
             if watchdog.is_some_and(|w| alive.elapsed() >= w) {

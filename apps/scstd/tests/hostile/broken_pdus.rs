@@ -17,6 +17,8 @@ const INVALID_FIELD: u8 = 9;
 /// Sense of data that the protocol forbids (RFC 7143 11.4.7.2).
 const UNEXPECTED_DATA: Option<(u8, u8, u8)> = Some((0xb, 0x0c, 0x0c));
 const WRONG_AMOUNT: Option<(u8, u8, u8)> = Some((0xb, 0x0c, 0x0d));
+/// Protocol service CRC error: a PDU of the sequence was lost.
+const LOST: Option<(u8, u8, u8)> = Some((0xb, 0x47, 0x05));
 const DATA_CRC: Option<(u8, u8, u8)> = Some((0xb, 0x47, 0x05));
 
 /// The session goes on as if nothing had been.
@@ -114,10 +116,10 @@ fn data_that_nobody_asked_for_end_the_command_and_nothing_else() {
     assert_goes_on(&mut rogue);
 
     // A Data-Out with a wrong DataSN or offset: a Reject, and the command ends when the sequence does.
-    for (field, value) in [(36, 7), (40, 512), (40, 0xffff_fe00)] {
+    for (field, value, kcq) in [(36, 7, LOST), (40, 512, WRONG_AMOUNT), (40, 0xffff_fe00, WRONG_AMOUNT)] {
         tamper_once(&mut rogue, opcode::DATA_OUT, move |pdu| pdu.set_u32(field, value));
         let outcome = rogue.execute(solicited(65_536)).unwrap();
-        assert_eq!(outcome.kcq(), WRONG_AMOUNT, "field {field}");
+        assert_eq!(outcome.kcq(), kcq, "field {field}");
         assert_eq!(rogue.wait_reject().unwrap().reason, PROTOCOL_ERROR);
         rogue.take_events();
         assert_goes_on(&mut rogue);

@@ -56,8 +56,11 @@ impl Connection {
             out.r2t_range(out.r2t_done, max_burst).1
         };
         if out.error.is_none() && (pdu.data_sn != out.next_data_sn || pdu.buffer_offset != out.received) {
-            // DataPDUInOrder: a PDU is missing or comes twice. At error recovery level 0 nothing can be repeated.
-            out.error = Some(DataFault::WrongAmount);
+            // RFC 7143 7.9: a DataSN out of order says that an earlier PDU was lost to a digest error, and is answered as
+            // one (7.8). With DataPDUInOrder another offset is simply wrong. At error recovery level 0 nothing can be
+            // repeated.
+            let in_order = pdu.data_sn == out.next_data_sn;
+            out.error = Some(if in_order { DataFault::WrongAmount } else { DataFault::Crc });
             self.reject(RejectReason::PROTOCOL_ERROR, header);
         } else if out.error.is_none() && pdu.data_length > limit - out.received {
             out.error = Some(DataFault::WrongAmount);

@@ -1,10 +1,12 @@
 //! A connection in the full feature phase.
 //!
 //! * `receive`: from bytes to PDUs to events; `command`, `data_out`, `request`, `text`: what PDUs do.
+//! * `memory`: what pings and texts may keep on the heap.
 //! * `respond`: what the driver answers; `send`: from answers to PDUs; `timer`: what must not take too long.
 
 mod command;
 mod data_out;
+mod memory;
 mod receive;
 mod request;
 mod respond;
@@ -18,8 +20,10 @@ use scst_scsi::{Lun, ScsiStatus};
 
 use crate::event::RecvEvent;
 use crate::pdu::BasicHeaderSegment;
+pub(crate) use memory::RequestData;
+pub use memory::{REQUEST_TIMEOUT, RequestMemory, SMALL_REQUEST};
 use receive::Incoming;
-use send::{Outgoing, SmallPdu};
+use send::{Outgoing, Partial, SmallPdu};
 pub use text::MAX_SEND_TARGETS_LENGTH;
 use text::TextExchange;
 use timer::Timers;
@@ -129,7 +133,9 @@ pub const MAX_HEADER_BYTES: usize = crate::pdu::BHS_LENGTH + crate::pdu::MAX_AHS
 /// Small PDUs (answers to NOP-Out, rejects, ...) that may wait to be sent before nothing more is received.
 pub const MAX_SMALL_PDUS: usize = 64;
 /// Bytes that small PDUs may keep before nothing more is received. One ping of the largest size always fits.
-pub const MAX_SMALL_BYTES: usize = 256 * 1024;
+pub const MAX_SMALL_BYTES: usize = 64 * 1024;
+/// Memory for pings and texts of a connection that shares none with others.
+const OWN_REQUEST_MEMORY: u64 = 4 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -153,12 +159,13 @@ pub struct Connection {
     incoming: Option<Incoming>,
     /// Header of the PDU that is coming in.
     header: BasicHeaderSegment,
-    gathered: Vec<u8>,
+    gathered: RequestData,
+    requests: RequestMemory,
     events: VecDeque<RecvEvent>,
     outgoing: VecDeque<Outgoing>,
     small_pdus: usize,
     small_bytes: usize,
-    partial: Option<(Vec<u8>, usize)>,
+    partial: Option<Partial>,
     close_after_send: bool,
     text: TextExchange,
     timers: Timers,
@@ -172,7 +179,8 @@ impl Connection {
             stat_sn,
             incoming: None,
             header: BasicHeaderSegment::default(),
-            gathered: Vec::new(),
+            gathered: RequestData::default(),
+            requests: RequestMemory::new(OWN_REQUEST_MEMORY),
             // Both grow to what the session needs: an event per PDU, for a task a response or an item for R2Ts.
             events: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -184,6 +192,11 @@ impl Connection {
             timers: Timers::new(&parameters, now),
             parameters,
         }
+    }
+
+    /// Shares the memory for pings and texts with other connections. Call it before the first `poll_input`.
+    pub fn share_request_memory(&mut self, memory: RequestMemory) {
+        self.requests = memory;
     }
 
     /// Connection identifier.
@@ -204,9 +217,6 @@ impl Connection {
         if self.outgoing.is_empty() {
             self.outgoing = VecDeque::new();
         }
-        if self.gathered.is_empty() {
-            self.gathered = Vec::new();
-        }
     }
 
     /// The connection is over: `poll_input` has nothing but the rest of its events, and may be called even while a
@@ -222,13 +232,16 @@ impl Connection {
         if self.state != State::Closed {
             self.state = State::Closed;
             self.incoming = None;
+            self.gathered = RequestData::default();
+            self.text.abandon();
             self.events.push_back(RecvEvent::Close(reason));
         }
     }
 
-    fn queue_small(&mut self, header: BasicHeaderSegment, data: Vec<u8>, status: bool) {
+    fn queue_small(&mut self, header: BasicHeaderSegment, data: impl Into<RequestData>, status: bool) {
+        let data = data.into();
         self.small_pdus += 1;
-        self.small_bytes += data.len();
+        self.small_bytes += data.bytes.len();
         self.outgoing.push_back(Outgoing::Small(Box::new(SmallPdu { header, data, status })));
     }
 }

@@ -6,9 +6,10 @@ use crate::event::{CommandEvent, Input, RecvEvent, TaskHandle};
 use crate::pdu::{BHS_LENGTH, BasicHeaderSegment, DIGEST_LENGTH, RejectReason, opcode, padding};
 use crate::session::Session;
 use crate::task::Stage;
+use crate::text::MAX_TEXT_LENGTH;
 
 use super::data_out::DataPdu;
-use super::{Connection, MAX_SMALL_BYTES, MAX_SMALL_PDUS, State};
+use super::{Connection, MAX_SMALL_BYTES, MAX_SMALL_PDUS, RequestData, State};
 
 /// What becomes of a data segment.
 #[derive(Clone, Copy, Debug)]
@@ -242,12 +243,27 @@ impl Connection {
         length > 0
     }
 
+    /// Makes room for the data of a request.
+    fn start_gathering(&mut self, now: u64, header: &BasicHeaderSegment) {
+        let length = header.data_length() as usize;
+        self.gathered = match header.opcode() {
+            opcode::NOP_OUT => RequestData::begin(length, &self.requests),
+            opcode::TEXT_REQUEST if length <= MAX_TEXT_LENGTH => RequestData::begin(length, &self.requests),
+            // A text that is too long is rejected; the others have no use for data.
+            _ => RequestData::nothing(),
+        };
+        if length > 0 {
+            self.timers.gathering(now);
+        }
+    }
+
     #[inline(never)]
     fn start_other(&mut self, session: &mut Session, now: u64) {
         let header = &{ self.header };
         let segment = match header.opcode() {
             opcode::DATA_OUT => self.start_data_out(session, header),
             opcode::NOP_OUT | opcode::TEXT_REQUEST | opcode::TASK_MANAGEMENT_REQUEST | opcode::LOGOUT_REQUEST => {
+                self.start_gathering(now, header);
                 Segment::Gather
             }
             opcode::LOGIN_REQUEST => {
@@ -305,7 +321,7 @@ impl Connection {
             incoming.crc = crc32c(incoming.crc, part);
         }
         if matches!(incoming.segment, Segment::Gather) {
-            self.gathered.extend_from_slice(part);
+            self.gathered.push(part);
         }
         if let Segment::Task(pdu) = &mut incoming.segment {
             pdu.offset += take as u32;
@@ -345,6 +361,7 @@ impl Connection {
                 self.end_of_data_pdu(session, now, &pdu, intact);
             }
             Segment::Gather => {
+                self.timers.gathered();
                 let header = self.header;
                 let data = core::mem::take(&mut self.gathered);
                 if intact {

@@ -10,8 +10,9 @@ use crate::pdu::{
 };
 use crate::session::{Held, Order, Session};
 use crate::task::Stage;
+use crate::text::MAX_TEXT_LENGTH;
 
-use super::{Connection, State};
+use super::{Connection, RequestData, State};
 
 /// iSCSIProtocolLevel from which the functions of RFC 7144 may be used.
 const PROTOCOL_LEVEL_OF_NEW_FUNCTIONS: u16 = 2;
@@ -23,17 +24,23 @@ impl Connection {
         session: &mut Session,
         now: u64,
         header: &BasicHeaderSegment,
-        data: Vec<u8>,
+        data: RequestData,
     ) {
+        if header.opcode() == opcode::TEXT_REQUEST && !data.is_whole() {
+            // There is no room for it now (RFC 7143 11.17.1), or there never is.
+            let later = header.data_length() as usize <= MAX_TEXT_LENGTH;
+            self.reject(if later { RejectReason::LONG_OPERATION } else { RejectReason::PROTOCOL_ERROR }, header);
+            return self.skip_number(session, now, header);
+        }
         if header.immediate() {
-            self.serve(session, now, header, &data);
+            self.serve(session, now, header, data);
             return;
         }
         match session.order(header.cmd_sn()) {
             Order::Ignore => {}
             Order::Next => {
                 session.advance();
-                self.serve(session, now, header, &data);
+                self.serve(session, now, header, data);
                 self.serve_held(session, now);
             }
             Order::Early => {
@@ -55,7 +62,7 @@ impl Connection {
                     self.events.push_back(RecvEvent::Deliver { task, user });
                 }
                 Held::Gone => {}
-                Held::Pdu(pdu) => self.serve(session, now, &pdu.0, &pdu.1),
+                Held::Pdu(pdu) => self.serve(session, now, &pdu.0, pdu.1),
             }
         }
     }
@@ -69,7 +76,7 @@ impl Connection {
         }
     }
 
-    fn serve(&mut self, session: &mut Session, now: u64, header: &BasicHeaderSegment, data: &[u8]) {
+    fn serve(&mut self, session: &mut Session, now: u64, header: &BasicHeaderSegment, data: RequestData) {
         if header.opcode() == opcode::TASK_MANAGEMENT_REQUEST {
             // Its place in the window is given back with the answer.
             self.task_management(session, now, header);
@@ -80,7 +87,10 @@ impl Connection {
         }
         match header.opcode() {
             opcode::NOP_OUT => self.nop_out(&NopOut::parse(header), data),
-            opcode::TEXT_REQUEST => self.text_request(session, header, &TextRequest::parse(header), data),
+            opcode::TEXT_REQUEST => {
+                self.text_request(session, header, &TextRequest::parse(header), &data);
+                self.timers.text_served(now, self.text.is_active());
+            }
             opcode::LOGOUT_REQUEST => self.logout(session, &LogoutRequest::parse(header)),
             _ => self.reject(RejectReason::COMMAND_NOT_SUPPORTED, header),
         }
@@ -102,16 +112,17 @@ impl Connection {
     }
 
     /// RFC 7143 11.18: a ping is answered, an answer ends our own ping.
-    fn nop_out(&mut self, pdu: &NopOut, data: &[u8]) {
+    fn nop_out(&mut self, pdu: &NopOut, mut data: RequestData) {
         if pdu.ttt != RESERVED_TAG {
             self.timers.pong(pdu.ttt);
         }
         if pdu.itt == RESERVED_TAG {
             return;
         }
-        let length = data.len().min(self.parameters.max_send_data_segment_length as usize);
+        // RFC 7143 11.18.3: no more than the initiator takes, and no more than there was room for.
+        data.bytes.truncate(self.parameters.max_send_data_segment_length as usize);
         let answer = NopIn {
-            data_length: length as u32,
+            data_length: data.bytes.len() as u32,
             lun: pdu.lun,
             itt: pdu.itt,
             ttt: RESERVED_TAG,
@@ -119,7 +130,7 @@ impl Connection {
             exp_cmd_sn: 0,
             max_cmd_sn: 0,
         };
-        self.queue_small(answer.emit(), data[..length].to_vec(), true);
+        self.queue_small(answer.emit(), data, true);
     }
 
     fn logout(&mut self, session: &Session, pdu: &LogoutRequest) {

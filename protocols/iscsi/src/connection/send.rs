@@ -11,6 +11,7 @@ use crate::transmit::{TransmitSink, Transmitted};
 
 use super::Connection;
 use super::data_out::transfer_tag;
+use super::memory::{RequestData, Share};
 
 /// Something that waits to be sent.
 #[derive(Debug)]
@@ -27,9 +28,18 @@ pub(super) enum Outgoing {
 #[derive(Debug)]
 pub(super) struct SmallPdu {
     pub(super) header: BasicHeaderSegment,
-    pub(super) data: Vec<u8>,
+    pub(super) data: RequestData,
     /// It advances StatSN.
     pub(super) status: bool,
+}
+
+/// A PDU of which a part has been handed over.
+#[derive(Debug)]
+pub(super) struct Partial {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Its data are still there.
+    _share: Share,
 }
 
 /// Padding and digest after a data segment.
@@ -307,20 +317,21 @@ impl Connection {
 
     /// Takes a small PDU from the queue and makes its bytes.
     fn start_small(&mut self, session: &Session) {
-        let Some(Outgoing::Small(mut pdu)) = self.outgoing.pop_front() else { return };
+        let Some(Outgoing::Small(pdu)) = self.outgoing.pop_front() else { return };
+        let SmallPdu { mut header, data, status } = *pdu;
         self.small_pdus -= 1;
-        self.small_bytes -= pdu.data.len();
-        self.stamp(session, &mut pdu.header, pdu.status);
-        let mut bytes = VecSink(Vec::with_capacity(MAX_FRAME + pdu.data.len()));
-        self.send_header(&pdu.header, &mut bytes);
-        bytes.bytes(&pdu.data);
-        let crc = if self.parameters.data_digest { crc32c(0, &pdu.data) } else { 0 };
-        self.send_trailer(pdu.data.len() as u32, crc, &mut bytes);
-        self.partial = Some((bytes.0, 0));
+        self.small_bytes -= data.bytes.len();
+        self.stamp(session, &mut header, status);
+        let mut bytes = VecSink(Vec::with_capacity(MAX_FRAME + data.bytes.len()));
+        self.send_header(&header, &mut bytes);
+        bytes.bytes(&data.bytes);
+        let crc = if self.parameters.data_digest { crc32c(0, &data.bytes) } else { 0 };
+        self.send_trailer(data.bytes.len() as u32, crc, &mut bytes);
+        self.partial = Some(Partial { bytes: bytes.0, sent: 0, _share: data.into_share() });
     }
 
     fn send_partial<S: TransmitSink + ?Sized>(&mut self, sink: &mut S) -> Sent {
-        let Some((bytes, sent)) = &mut self.partial else { return Sent::All };
+        let Some(Partial { bytes, sent, .. }) = &mut self.partial else { return Sent::All };
         let take = sink.room().min(bytes.len() - *sent);
         if take > 0 {
             sink.bytes(&bytes[*sent..*sent + take]);

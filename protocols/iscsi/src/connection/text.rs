@@ -9,6 +9,7 @@ use crate::pdu::{BasicHeaderSegment, RESERVED_TAG, RejectReason, TextRequest, Te
 use crate::session::Session;
 use crate::text::{OutgoingText, TextCollector, TextWriter, normalize_name, pairs};
 
+use super::memory::{RequestData, Share};
 use super::{Connection, TargetListing};
 
 /// Longest answer to SendTargets; it holds several thousand targets. The rest of a longer list is left out.
@@ -26,8 +27,27 @@ pub(super) struct TextExchange {
     /// F bit of the last request.
     last: bool,
     incoming: TextCollector,
+    /// The share of what is in it.
+    share: Share,
     reply: TextWriter,
     outgoing: OutgoingText,
+}
+
+impl TextExchange {
+    /// Tells whether a negotiation is in progress.
+    pub(super) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Tells whether the initiator has to go on: it has not said everything, or has not taken everything.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.active && !self.waiting
+    }
+
+    /// Ends it without an answer. What comes for it later is rejected.
+    pub(super) fn abandon(&mut self) {
+        *self = Self { ttt: self.ttt, ..Self::default() };
+    }
 }
 
 impl Connection {
@@ -36,8 +56,9 @@ impl Connection {
         session: &Session,
         header: &BasicHeaderSegment,
         pdu: &TextRequest,
-        data: &[u8],
+        data: &RequestData,
     ) {
+        let data = &data.bytes[..];
         let fits = self.text.active && pdu.ttt == self.text.ttt && pdu.itt == self.text.itt;
         if self.text.waiting || (pdu.ttt != RESERVED_TAG && !fits) || (pdu.last && pdu.continues) {
             return self.reject(RejectReason::PROTOCOL_ERROR, header);
@@ -55,6 +76,10 @@ impl Connection {
             return self.send_text();
         }
         self.text.last = pdu.last;
+        if !self.text.share.cover(self.text.incoming.len() + data.len(), &self.requests) {
+            self.text.active = false;
+            return self.reject(RejectReason::LONG_OPERATION, header);
+        }
         if self.text.incoming.push(data).is_err() {
             self.text.active = false;
             return self.reject(RejectReason::PROTOCOL_ERROR, header);
@@ -63,6 +88,7 @@ impl Connection {
             return self.send_text();
         }
         let text = self.text.incoming.take();
+        self.text.share = Share::default();
         if !self.take_text(session, &text) {
             self.text.active = false;
             self.text.waiting = false;

@@ -3,7 +3,7 @@
 use crate::error::{CloseReason, TimeoutKind};
 use crate::session::Session;
 
-use super::{Connection, ConnectionParameters, State};
+use super::{Connection, ConnectionParameters, REQUEST_TIMEOUT, State};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -23,6 +23,10 @@ pub(super) struct Timers {
     /// When to look for tasks whose data are late. One look per `RspTimeout`, not a timer per task.
     owed_check: Option<u64>,
     logout_by: Option<u64>,
+    /// When the data of a ping or a text have to be there.
+    gathered_by: Option<u64>,
+    /// When an unfinished text is given up.
+    text_by: Option<u64>,
 }
 
 impl Timers {
@@ -38,6 +42,8 @@ impl Timers {
             sending: None,
             owed_check: None,
             logout_by: None,
+            gathered_by: None,
+            text_by: None,
         }
     }
 
@@ -55,6 +61,21 @@ impl Timers {
 
     pub(super) fn logout_due(&mut self, now: u64, seconds: u16) {
         self.logout_by = Some(now.saturating_add(u64::from(seconds) * NANOS_PER_SECOND));
+    }
+
+    /// Starts the wait for the data of a ping or a text.
+    pub(super) fn gathering(&mut self, now: u64) {
+        self.gathered_by = Some(now.saturating_add(REQUEST_TIMEOUT));
+    }
+
+    /// Ends the wait for the data of a ping or a text.
+    pub(super) fn gathered(&mut self) {
+        self.gathered_by = None;
+    }
+
+    /// Starts or stops the wait for the next part of a text, of which one was served now.
+    pub(super) fn text_served(&mut self, now: u64, unfinished: bool) {
+        self.text_by = unfinished.then(|| now.saturating_add(REQUEST_TIMEOUT));
     }
 
     /// Starts a ping; its tag, or None when one is out.
@@ -105,10 +126,18 @@ impl Connection {
             State::LoggingOut { .. } | State::Ending => return timers.sent_due(),
             State::Closed => return None,
         }
-        [timers.ping_due(), timers.pong_due(), timers.sent_due(), timers.owed_check, timers.logout_by]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            timers.ping_due(),
+            timers.pong_due(),
+            timers.sent_due(),
+            timers.owed_check,
+            timers.logout_by,
+            timers.gathered_by,
+            timers.text_by,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed: may queue a NOP-In, or make `poll_input` (with or without bytes) report `Close`.
@@ -130,10 +159,18 @@ impl Connection {
             Some(TimeoutKind::Response)
         } else if over(timers.logout_by) {
             Some(TimeoutKind::LogoutRequest)
+        } else if over(timers.gathered_by) {
+            Some(TimeoutKind::Request)
         } else {
             None
         };
-        if over(timers.owed_check) && self.data_are_late(session, now) {
+        if over(timers.text_by) {
+            self.timers.text_by = None;
+            if self.text.is_unfinished() {
+                self.text.abandon();
+            }
+        }
+        if over(self.timers.owed_check) && self.data_are_late(session, now) {
             expired = Some(TimeoutKind::Response);
         }
         if let Some(kind) = expired {

@@ -1,57 +1,10 @@
 //! What login texts say: who the initiator is, how it authenticates, what it negotiates.
 
 use crate::chap::{ChapError, ChapExchange, ChapKeys};
-use crate::negotiate::{Negotiation, NegotiationError};
-use crate::text::{TextError, TextWriter, normalize_name, pairs};
+use crate::negotiate::Negotiation;
+use crate::text::{TextWriter, normalize_name, pairs};
 
-use super::{Admission, LoginStatus, SessionIdentity, SessionType};
-
-/// Why a login text is refused; for the log. The initiator gets [`Self::status`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TextRefusal {
-    Malformed,
-    Missing,
-    SessionType,
-    /// A name that is no iSCSI name.
-    Name,
-    /// A key of identity came twice or too late.
-    Repeated,
-    /// A key in a stage it does not belong to.
-    Stage,
-    Authentication,
-    Negotiation,
-}
-
-impl TextRefusal {
-    pub(super) fn status(self) -> LoginStatus {
-        match self {
-            Self::Missing => LoginStatus::MISSING_PARAMETER,
-            Self::SessionType => LoginStatus::SESSION_TYPE_NOT_SUPPORTED,
-            Self::Authentication => LoginStatus::AUTHENTICATION_FAILURE,
-            Self::Malformed | Self::Name | Self::Repeated | Self::Stage | Self::Negotiation => {
-                LoginStatus::INITIATOR_ERROR
-            }
-        }
-    }
-}
-
-impl From<TextError> for TextRefusal {
-    fn from(_: TextError) -> Self {
-        Self::Malformed
-    }
-}
-
-impl From<ChapError> for TextRefusal {
-    fn from(_: ChapError) -> Self {
-        Self::Authentication
-    }
-}
-
-impl From<NegotiationError> for TextRefusal {
-    fn from(_: NegotiationError) -> Self {
-        Self::Negotiation
-    }
-}
+use super::{Admission, RefusalReason, SessionIdentity, SessionType};
 
 /// The names in the first text of a login (RFC 7143 6.3: InitiatorName must be in it).
 #[derive(Debug)]
@@ -65,7 +18,7 @@ pub(super) struct Names {
 const IDENTITY_KEYS: [&str; 3] = ["InitiatorName", "TargetName", "SessionType"];
 
 impl Names {
-    pub(super) fn parse(text: &[u8]) -> Result<Self, TextRefusal> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, RefusalReason> {
         let (mut initiator, mut alias, mut target, mut session_type) = (None, None, None, None);
         for pair in pairs(text) {
             let (key, value) = pair?;
@@ -77,20 +30,20 @@ impl Names {
                 _ => continue,
             };
             if slot.replace(value).is_some() {
-                return Err(TextRefusal::Repeated);
+                return Err(RefusalReason::Repeated);
             }
         }
         let session_type = match session_type {
             None | Some("Normal") => SessionType::Normal,
             Some("Discovery") => SessionType::Discovery,
-            Some(_) => return Err(TextRefusal::SessionType),
+            Some(_) => return Err(RefusalReason::SessionType),
         };
         if session_type == SessionType::Normal && target.is_none() {
-            return Err(TextRefusal::Missing);
+            return Err(RefusalReason::NameMissing);
         }
-        let name = |name: &str| normalize_name(name).ok_or(TextRefusal::Name);
+        let name = |name: &str| normalize_name(name).ok_or(RefusalReason::Name);
         Ok(Self {
-            initiator: name(initiator.ok_or(TextRefusal::Missing)?)?,
+            initiator: name(initiator.ok_or(RefusalReason::NameMissing)?)?,
             alias: alias.map(str::to_owned),
             target: target.map(name).transpose()?,
             session_type,
@@ -105,6 +58,7 @@ pub(super) struct KeyExchange {
     chap: Option<ChapExchange>,
     chap_chosen: bool,
     method_settled: bool,
+    method_said_again: bool,
     pub(super) negotiation: Negotiation,
     /// What is declared in the first response.
     greeting: Option<TextWriter>,
@@ -127,6 +81,7 @@ impl KeyExchange {
             chap: required.map(|config| ChapExchange::new(config, admission.entropy)),
             chap_chosen: false,
             method_settled: false,
+            method_said_again: false,
             negotiation: Negotiation::new(&admission.parameters, discovery),
             greeting: Some(greeting),
             identity,
@@ -135,7 +90,7 @@ impl KeyExchange {
 
     /// A name that comes again after the first text. RFC 7143 6.3.3 forbids it, but a common initiator says its names
     /// in both stages: the same name is harmless, another one is not.
-    fn repeated(&self, key: &str, value: &str, first: bool) -> Result<(), TextRefusal> {
+    fn repeated(&self, key: &str, value: &str, first: bool) -> Result<(), RefusalReason> {
         let name = normalize_name(value);
         let same = match key {
             _ if first => true,
@@ -143,7 +98,7 @@ impl KeyExchange {
             "TargetName" => name.is_some() && name == self.identity.target_name,
             _ => value == self.identity.session_type.as_str(),
         };
-        if same { Ok(()) } else { Err(TextRefusal::Repeated) }
+        if same { Ok(()) } else { Err(RefusalReason::Repeated) }
     }
 
     /// Whether nothing more is asked of the initiator in the security stage.
@@ -157,7 +112,7 @@ impl KeyExchange {
     }
 
     /// A complete text of the security stage; the answer goes to the writer that is returned.
-    pub(super) fn security(&mut self, text: &[u8], first: bool) -> Result<TextWriter, TextRefusal> {
+    pub(super) fn security(&mut self, text: &[u8], first: bool) -> Result<TextWriter, RefusalReason> {
         let mut out = self.greeting.take().unwrap_or_default();
         let mut chap = ChapKeys::default();
         for pair in pairs(text) {
@@ -166,13 +121,13 @@ impl KeyExchange {
                 "AuthMethod" => self.method(value, &mut out)?,
                 _ if key.starts_with("CHAP_") => {
                     if !chap.take(key, value) {
-                        return Err(TextRefusal::Authentication);
+                        return Err(ChapError::Sequence.into());
                     }
                 }
                 _ if IDENTITY_KEYS.contains(&key) => self.repeated(key, value, first)?,
                 // RFC 7143 13.12, 13.7: may be declared at any stage.
                 "MaxRecvDataSegmentLength" | "InitiatorAlias" => self.negotiation.take(key, value, &mut out)?,
-                _ if crate::negotiate::is_known(key) => return Err(TextRefusal::Stage),
+                _ if crate::negotiate::is_known(key) => return Err(RefusalReason::Stage),
                 _ => out.pair(key, "NotUnderstood"),
             }
         }
@@ -183,19 +138,25 @@ impl KeyExchange {
                 exchange.advance(&chap, &mut out)?;
             }
         } else if chap.algorithms.is_some() || chap.name.is_some() || chap.response.is_some() {
-            return Err(TextRefusal::Authentication);
+            return Err(ChapError::Sequence.into());
         }
         Ok(out)
     }
 
+    /// AuthMethod in the operational stage, where it decides nothing: once there, whatever came before.
+    fn method_again(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), RefusalReason> {
+        self.method_settled = core::mem::replace(&mut self.method_said_again, true);
+        self.method(offer, out)
+    }
+
     /// AuthMethod (RFC 7143 12.1): a list of the initiator, in order of preference.
-    fn method(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), TextRefusal> {
+    fn method(&mut self, offer: &str, out: &mut TextWriter) -> Result<(), RefusalReason> {
         if core::mem::replace(&mut self.method_settled, true) {
-            return Err(TextRefusal::Repeated);
+            return Err(RefusalReason::Repeated);
         }
         let wanted = if self.chap.is_some() { "CHAP" } else { "None" };
         if !offer.split(',').any(|method| method == wanted) {
-            return Err(TextRefusal::Authentication);
+            return Err(if self.chap.is_some() { RefusalReason::ChapRequired } else { RefusalReason::NoMethod });
         }
         self.chap_chosen = self.chap.is_some();
         out.pair("AuthMethod", wanted);
@@ -203,16 +164,18 @@ impl KeyExchange {
     }
 
     /// A complete text of the operational stage.
-    pub(super) fn operational(&mut self, text: &[u8], first: bool) -> Result<TextWriter, TextRefusal> {
+    pub(super) fn operational(&mut self, text: &[u8], first: bool) -> Result<TextWriter, RefusalReason> {
         if !self.authenticated() {
-            return Err(TextRefusal::Authentication);
+            return Err(RefusalReason::ChapRequired);
         }
         let mut out = self.greeting.take().unwrap_or_default();
         for pair in pairs(text) {
             let (key, value) = pair?;
             match key {
-                "AuthMethod" => return Err(TextRefusal::Stage),
-                _ if key.starts_with("CHAP_") => return Err(TextRefusal::Stage),
+                // It belongs to the security stage (RFC 7143 12.1), but initiators say here that they ask for nothing.
+                "AuthMethod" if self.chap.is_none() => self.method_again(value, &mut out)?,
+                "AuthMethod" => return Err(RefusalReason::Stage),
+                _ if key.starts_with("CHAP_") => return Err(RefusalReason::Stage),
                 _ if IDENTITY_KEYS.contains(&key) => self.repeated(key, value, first)?,
                 _ => self.negotiation.take(key, value, &mut out)?,
             }

@@ -9,7 +9,7 @@ use crate::session::{Session, SessionParameters};
 use crate::text::{OutgoingText, TextCollector, TextWriter};
 
 use super::keys::{KeyExchange, Names};
-use super::{Admission, Isid, LoginEvent, LoginStatus, Refusal, SessionIdentity, SessionType};
+use super::{Admission, Isid, LoginEvent, LoginStatus, Refusal, RefusalReason, SessionIdentity, SessionType};
 
 /// Longest data segment of a login PDU (RFC 7143 13.12: the default until something else is declared).
 pub const MAX_LOGIN_SEGMENT: u32 = DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH;
@@ -50,7 +50,9 @@ pub struct LoginConnection {
     /// Bytes of the PDU being received.
     received: Vec<u8>,
     requests: u32,
-    /// The first request: every later one has to agree with it.
+    /// The first request: every later one has to agree with it. The Initiator Task Tag and CmdSN may differ, although RFC
+    /// 7143 (11.12.8 for CmdSN) keeps them: initiators count them up, and nothing depends on them before the full feature
+    /// phase.
     leading: Option<LoginRequest>,
     /// The request being answered.
     request: Option<LoginRequest>,
@@ -94,6 +96,11 @@ impl LoginConnection {
             out: Vec::new(),
             sent: 0,
         }
+    }
+
+    /// Returns what the initiator has said of itself and of the target, as soon as it has.
+    pub fn identity(&self) -> Option<&SessionIdentity> {
+        self.identity.as_ref()
     }
 
     /// Takes received bytes and returns how many were consumed. It takes no more than it can handle: call
@@ -151,17 +158,17 @@ impl LoginConnection {
         self.requests += 1;
         let start = BHS_LENGTH + header.ahs_length();
         let outcome = match bytes.get(start..start + request.data_length as usize) {
-            _ if request.data_length > MAX_LOGIN_SEGMENT => Err(LoginStatus::INITIATOR_ERROR),
+            _ if request.data_length > MAX_LOGIN_SEGMENT => Err(RefusalReason::TooMuch),
             Some(data) => self.check(&request).and_then(|()| self.take(&request, data)),
-            None => Err(LoginStatus::INITIATOR_ERROR),
+            None => Err(RefusalReason::Internal),
         };
-        if let Err(status) = outcome {
-            self.refuse(status.into());
+        if let Err(reason) = outcome {
+            self.refuse(reason.into());
         }
     }
 
     /// What can be wrong with a header.
-    fn check(&mut self, request: &LoginRequest) -> Result<(), LoginStatus> {
+    fn check(&mut self, request: &LoginRequest) -> Result<(), RefusalReason> {
         match &self.leading {
             None => {
                 self.stage = request.csg;
@@ -169,36 +176,36 @@ impl LoginConnection {
                 self.leading = Some(*request);
             }
             Some(first) => {
-                let same = (request.isid, request.tsih, request.cid) == (first.isid, first.tsih, first.cid)
-                    && request.itt == first.itt
-                    && request.cmd_sn == first.cmd_sn;
-                if !same {
-                    return Err(LoginStatus::INITIATOR_ERROR);
+                if (request.isid, request.tsih, request.cid) != (first.isid, first.tsih, first.cid) {
+                    return Err(RefusalReason::Sequence);
                 }
             }
         }
         if request.version_min > VERSION {
-            return Err(LoginStatus::UNSUPPORTED_VERSION);
+            return Err(RefusalReason::Version);
         }
         let stages = matches!(request.csg, SECURITY | OPERATIONAL) && request.csg == self.stage;
         let transit = !request.transit
             || (matches!(request.nsg, OPERATIONAL | FULL_FEATURE) && request.nsg > request.csg && !request.continues);
-        if !stages || !transit || self.requests > MAX_LOGIN_REQUESTS {
-            return Err(LoginStatus::INITIATOR_ERROR);
+        if !stages || !transit {
+            return Err(RefusalReason::Sequence);
+        }
+        if self.requests > MAX_LOGIN_REQUESTS {
+            return Err(RefusalReason::TooMuch);
         }
         Ok(())
     }
 
-    fn take(&mut self, request: &LoginRequest, data: &[u8]) -> Result<(), LoginStatus> {
+    fn take(&mut self, request: &LoginRequest, data: &[u8]) -> Result<(), RefusalReason> {
         if !self.reply.is_done() {
             // RFC 7143 6.2: while our text goes on, the initiator sends empty requests.
             if !data.is_empty() {
-                return Err(LoginStatus::INITIATOR_ERROR);
+                return Err(RefusalReason::Sequence);
             }
             self.respond_part();
             return Ok(());
         }
-        self.text.push(data).map_err(|_| LoginStatus::INITIATOR_ERROR)?;
+        self.text.push(data).map_err(|_| RefusalReason::TooMuch)?;
         if request.continues {
             self.respond(TextWriter::default(), None);
             return Ok(());
@@ -207,7 +214,7 @@ impl LoginConnection {
         if self.identity.is_some() {
             return self.exchange(request, &text, false);
         }
-        let names = Names::parse(&text).map_err(|refusal| refusal.status())?;
+        let names = Names::parse(&text)?;
         let identity = SessionIdentity {
             initiator_name: names.initiator,
             initiator_alias: names.alias,
@@ -238,35 +245,40 @@ impl LoginConnection {
         self.parameters = admission.parameters;
         self.state = State::Receiving;
         let text = core::mem::take(&mut self.pending);
-        if let Err(status) = self.exchange(&request, &text, true) {
-            self.refuse(status.into());
+        if let Err(reason) = self.exchange(&request, &text, true) {
+            self.refuse(reason.into());
         }
     }
 
     /// Keys of a complete text, and whether the stage ends.
-    fn exchange(&mut self, request: &LoginRequest, text: &[u8], first: bool) -> Result<(), LoginStatus> {
-        let Some(keys) = &mut self.keys else { return Err(LoginStatus::TARGET_ERROR) };
+    fn exchange(&mut self, request: &LoginRequest, text: &[u8], first: bool) -> Result<(), RefusalReason> {
+        let Some(keys) = &mut self.keys else { return Err(RefusalReason::Internal) };
         let security = self.stage == SECURITY;
-        let result = if security { keys.security(text, first) } else { keys.operational(text, first) };
-        let mut out = result.map_err(|refusal| refusal.status())?;
+        let mut out = if security { keys.security(text, first)? } else { keys.operational(text, first)? };
         let mut transit = request.transit;
         if security && transit && !keys.authenticated() {
             if !keys.authenticating() {
                 // The initiator wants to leave without having offered a method.
-                return Err(LoginStatus::AUTHENTICATION_FAILURE);
+                return Err(RefusalReason::ChapRequired);
             }
             transit = false;
         }
         if !security && transit && keys.negotiation.originate(&mut out) {
             transit = false;
         }
-        if transit && request.nsg == FULL_FEATURE {
-            let Some(identity) = self.identity.clone() else { return Err(LoginStatus::TARGET_ERROR) };
+        let mut next = request.nsg;
+        if security && transit && next == FULL_FEATURE && keys.negotiation.is_needed() {
+            // What the target insists on is negotiated in the operational stage only (RFC 7143 6.3.3), so that is where
+            // the initiator goes first.
+            next = OPERATIONAL;
+        }
+        if transit && next == FULL_FEATURE {
+            let Some(identity) = self.identity.clone() else { return Err(RefusalReason::Internal) };
             self.reply = OutgoingText::new(out.finish());
             self.state = State::Establishing;
             self.events = Some(LoginEvent::Establish(identity));
         } else {
-            self.respond(out, transit.then_some(request.nsg));
+            self.respond(out, transit.then_some(next));
         }
         Ok(())
     }
@@ -313,8 +325,8 @@ impl LoginConnection {
         if let Some(address) = &refusal.address {
             text.pair("TargetAddress", address);
         }
-        self.emit(refusal.status, false, None, &text.finish());
-        self.state = State::Refusing(CloseReason::Refused { status: refusal.status.0 });
+        self.emit(refusal.reason.status(), false, None, &text.finish());
+        self.state = State::Refusing(CloseReason::Refused(refusal.reason));
     }
 
     fn emit(&mut self, status: LoginStatus, continues: bool, next_stage: Option<u8>, data: &[u8]) {
@@ -405,7 +417,8 @@ impl LoginConnection {
             return None;
         }
         let window = self.window();
-        let (identity, request, keys) = (self.identity?, self.leading?, self.keys?);
+        // The last request has the CmdSN that the last response has confirmed as the first to come.
+        let (identity, request, keys) = (self.identity?, self.request?, self.keys?);
         let values = keys.negotiation.values();
         let max_xmit = self.parameters.max_xmit_data_segment_length;
         let seconds = |seconds: u32| u64::from(seconds) * 1_000_000_000;

@@ -1,15 +1,17 @@
 //! From the first byte to the full feature phase (RFC 7143 6.3).
 //!
-//! `machine`: PDUs, stages, responses; `keys`: what the texts say.
+//! `machine`: PDUs, stages, responses; `keys`: what the texts say; `refusal`: why a login is refused.
 
 mod keys;
 mod machine;
+mod refusal;
 
 use crate::chap::{ChapConfig, ChapEntropy};
 use crate::error::CloseReason;
 use crate::params::TargetParameters;
 
 pub use machine::{LoginConnection, MAX_LOGIN_REQUESTS, MAX_LOGIN_SEGMENT};
+pub use refusal::{Refusal, RefusalReason};
 
 /// Initiator part of a session identifier (RFC 7143 11.12.5), six bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -126,19 +128,4 @@ pub struct Admission {
     pub portal_group_tag: u16,
     /// TargetAlias to declare.
     pub target_alias: Option<String>,
-}
-
-/// A driver's no.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
-    /// Why.
-    pub status: LoginStatus,
-    /// TargetAddress of a moved target (`address[:port][,tag]`).
-    pub address: Option<String>,
-}
-
-impl From<LoginStatus> for Refusal {
-    fn from(status: LoginStatus) -> Self {
-        Self { status, address: None }
-    }
 }

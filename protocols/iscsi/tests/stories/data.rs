@@ -11,6 +11,7 @@ use crate::common::*;
 
 const UNEXPECTED: Asc = Asc(0x0c0c);
 const AMOUNT: Asc = Asc(0x0c0d);
+const CRC: Asc = Asc(0x4705);
 
 fn aborted(asc: Asc) -> SenseData {
     SenseData::new(SenseKey::ABORTED_COMMAND, asc)
@@ -303,18 +304,43 @@ fn wrong_data_out(change: impl Fn(&mut DataOut), length: usize) -> (Vec<RecvEven
 
 #[test]
 fn wrong_sequences_end_the_command_after_all_sequences() {
-    type Change = (fn(&mut DataOut), usize, bool);
+    type Change = (fn(&mut DataOut), usize, Asc, bool);
     let changes: [Change; 4] = [
-        (|_| (), 1000, false),
-        (|_| (), 1025, false),
-        (|p| p.data_sn = 1, 1024, true),
-        (|p| p.buffer_offset = 512, 512, true),
+        (|_| (), 1000, AMOUNT, false),
+        (|_| (), 1025, AMOUNT, false),
+        (|p| p.data_sn = 1, 1024, CRC, true),
+        (|p| p.buffer_offset = 512, 512, AMOUNT, true),
     ];
-    for (change, length, rejected) in changes {
+    for (change, length, asc, rejected) in changes {
         let (events, pdus) = wrong_data_out(change, length);
         let [RecvEvent::DataError { sense, user: 1, .. }] = events[..] else { panic!("{events:?}") };
-        assert_eq!(sense, aborted(AMOUNT));
+        assert_eq!(sense, aborted(asc));
         assert_eq!(opcodes(&pdus), if rejected { vec![opcode::REJECT] } else { vec![] });
+    }
+}
+
+#[test]
+fn unsolicited_data_out_of_order_count_as_lost_to_a_digest_error() {
+    // (DataSN of the two PDUs, offset of the second, sense): RFC 7143 7.9, and 11.4.7.2 for the sense.
+    let stories: [([u32; 2], u32, Asc); 5] = [
+        ([1, 2], 1024, CRC),
+        ([0, 0], 1024, CRC),
+        ([0, 2], 1024, CRC),
+        // A PDU with its number is missing: the offset is another one, too.
+        ([0, 2], 1536, CRC),
+        ([0, 1], 1536, AMOUNT),
+    ];
+    for (data_sn, offset, asc) in stories {
+        let mut pair = params(&[("InitialR2T", "No")]);
+        let pdu = ScsiCommand { last: false, ..pair.command(1, "w", 2048) };
+        pair.send(pdu.emit(), &pattern(512, 0));
+        let first = pair.data_out(1, RESERVED_TAG, data_sn[0], 512, false);
+        let mut events = pair.send(first.emit(), &pattern(512, 0));
+        let second = pair.data_out(1, RESERVED_TAG, data_sn[1], offset, true);
+        events.extend(pair.send(second.emit(), &pattern(512, 0)));
+        let [RecvEvent::DataError { sense, user: 1, .. }] = events[..] else { panic!("{events:?}") };
+        assert_eq!(sense, aborted(asc), "{data_sn:?} {offset}");
+        assert_eq!(opcodes(&pair.receive()), [opcode::REJECT]);
     }
 }
 

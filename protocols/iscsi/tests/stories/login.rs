@@ -3,7 +3,7 @@
 use crate::common::*;
 use scst_protocol_iscsi::chap::{ChapAlgorithm, ChapConfig, ChapUser};
 use scst_protocol_iscsi::error::{CloseReason, Garbage, Misbehavior, TimeoutKind};
-use scst_protocol_iscsi::login::{LoginStatus, Refusal, SessionType};
+use scst_protocol_iscsi::login::{LoginStatus, Refusal, RefusalReason, SessionType};
 use scst_protocol_iscsi::params::{DigestPolicy, TargetParameters};
 use scst_protocol_iscsi::pdu::{BasicHeaderSegment, LoginRequest, NopOut, RESERVED_TAG};
 use scst_protocol_iscsi::text::BinaryForm;
@@ -22,7 +22,8 @@ fn chap_pair() -> LoginPair {
 }
 
 fn refused(login: &LoginPair, status: LoginStatus) {
-    assert_eq!(login.closed, Some(CloseReason::Refused { status: status.0 }));
+    let Some(CloseReason::Refused(reason)) = login.closed else { panic!("{:?}", login.closed) };
+    assert_eq!(reason.status(), status);
     assert!(!login.full_feature);
 }
 
@@ -30,7 +31,7 @@ fn refused(login: &LoginPair, status: LoginStatus) {
 fn status_of(keys: &[(&str, &str)]) -> u16 {
     let mut login = pair();
     let (response, _) = login.one(1, Some(3), keys);
-    assert_eq!(login.closed, Some(CloseReason::Refused { status: response.status }));
+    refused(&login, LoginStatus(response.status));
     assert!(!response.transit);
     response.status
 }
@@ -96,7 +97,7 @@ fn discovery_needs_no_target_name() {
 }
 
 #[test]
-fn straight_from_security_to_full_feature_keeps_the_defaults() {
+fn straight_from_security_to_full_feature_keeps_the_defaults_that_the_target_takes() {
     let mut login = pair();
     let (response, _) = login.one(0, Some(3), &[NAMES, &[("AuthMethod", "CHAP,None")]].concat());
     assert_eq!((response.status, response.nsg), (0, 3));
@@ -114,7 +115,7 @@ fn each_failure_has_its_status() {
     assert_eq!(status_of(&[name, target, ("SessionType", "Strange")]), 0x0209);
     assert_eq!(status_of(&[("InitiatorName", "me"), target]), 0x0200);
     assert_eq!(status_of(&[name, name, target]), 0x0200);
-    assert_eq!(status_of(&[name, target, ("AuthMethod", "None")]), 0x0200);
+    assert_eq!(status_of(&[name, target, ("AuthMethod", "CHAP")]), 0x0201);
     assert_eq!(status_of(&[name, target, ("InitialR2T", "No"), ("InitialR2T", "No")]), 0x0200);
     assert_eq!(status_of(&[name, target, ("MaxRecvDataSegmentLength", "1")]), 0x0200);
     let long = "x".repeat(256);
@@ -124,19 +125,19 @@ fn each_failure_has_its_status() {
 #[test]
 fn the_driver_refuses_with_any_status_and_can_name_another_place() {
     let mut login = pair();
-    login.admission = Err(LoginStatus::NOT_FOUND.into());
+    login.admission = Err(RefusalReason::NotAllowed.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!(response.status, 0x0203);
     refused(&login, LoginStatus::NOT_FOUND);
 
     let mut login = pair();
-    let moved = Refusal { status: LoginStatus::TARGET_MOVED_TEMPORARILY, address: Some("10.0.0.9:3260".into()) };
+    let moved = Refusal { reason: RefusalReason::MovedTemporarily, address: Some("10.0.0.9:3260".into()) };
     login.admission = Err(moved);
     let (response, text) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, text), (0x0101, own(&[("TargetAddress", "10.0.0.9:3260")])));
 
     let mut login = pair();
-    login.tsih = Err(LoginStatus::OUT_OF_RESOURCES.into());
+    login.tsih = Err(RefusalReason::MaxSessions.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, response.tsih), (0x0302, 0));
     refused(&login, LoginStatus::OUT_OF_RESOURCES);
@@ -146,7 +147,7 @@ fn the_driver_refuses_with_any_status_and_can_name_another_place() {
 fn a_second_connection_asks_the_driver_with_its_tsih() {
     let mut login = pair();
     login.template.tsih = 9;
-    login.admission = Err(LoginStatus::TOO_MANY_CONNECTIONS.into());
+    login.admission = Err(RefusalReason::NoMoreConnections.into());
     let (response, _) = login.one(1, Some(3), NAMES);
     assert_eq!((response.status, login.authorized[0].tsih), (0x0206, 9));
 }
@@ -176,8 +177,7 @@ fn stages_and_bits_in_the_wrong_order_are_refused() {
 
 #[test]
 fn a_login_does_not_change_who_it_is_or_go_back() {
-    let changes: [fn(&mut LoginRequest); 6] =
-        [|r| r.isid[5] = 9, |r| r.cid = 1, |r| r.tsih = 1, |r| r.itt = 2, |r| r.cmd_sn += 1, |r| r.csg = 0];
+    let changes: [fn(&mut LoginRequest); 4] = [|r| r.isid[5] = 9, |r| r.cid = 1, |r| r.tsih = 1, |r| r.csg = 0];
     for change in changes {
         let mut login = pair();
         login.one(1, None, NAMES);
@@ -190,6 +190,46 @@ fn a_login_does_not_change_who_it_is_or_go_back() {
         login.one(1, None, NAMES);
         assert_eq!(login.one(1, Some(3), &[other]).0.status, 0x0200);
     }
+}
+
+#[test]
+fn an_initiator_may_count_its_login_requests() {
+    let mut login = pair();
+    login.one(0, Some(1), NAMES);
+    login.template.itt += 1;
+    login.template.cmd_sn += 1;
+    let (response, _) = login.one(1, None, &[]);
+    assert_eq!((response.status, response.itt, response.exp_cmd_sn, response.max_cmd_sn), (0, 2, 101, 101));
+    login.template.itt = 77;
+    login.template.cmd_sn += 1;
+    let (response, _) = login.one(1, Some(3), &[]);
+    assert_eq!((response.status, response.itt, response.exp_cmd_sn, response.max_cmd_sn), (0, 77, 102, 133));
+    // What the last response says is in force.
+    let (_, session) = login.target.into_full_feature(0).unwrap();
+    assert_eq!((session.exp_cmd_sn(), session.max_cmd_sn()), (102, 133));
+}
+
+#[test]
+fn who_asks_for_no_authentication_may_say_so_in_the_operational_stage() {
+    for offer in ["None", "CHAP,None"] {
+        let mut login = pair();
+        let (response, text) = login.one(1, Some(3), &[NAMES, &[("AuthMethod", offer)]].concat());
+        assert_eq!((response.status, login.full_feature), (0, true));
+        assert_eq!(text[1], ("AuthMethod".into(), "None".into()));
+    }
+    // Also again, in every stage; but what somebody has to prove is proved once, in its stage.
+    let mut login = pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "None")]].concat());
+    assert_eq!(login.one(1, Some(3), &[("AuthMethod", "None")]).1[0], ("AuthMethod".into(), "None".into()));
+    for stage in [0, 1] {
+        let twice = [("AuthMethod", "None"), ("AuthMethod", "None")];
+        assert_eq!(pair().one(stage, Some(3), &[NAMES, &twice].concat()).0.status, 0x0200);
+    }
+    let mut login = chap_pair();
+    assert_eq!(login.one(1, Some(3), &[NAMES, &[("AuthMethod", "None")]].concat()).0.status, 0x0201);
+    let mut login = chap_pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat());
+    assert_eq!(login.one(0, Some(1), &[("AuthMethod", "CHAP")]).0.status, 0x0200);
 }
 
 #[test]
@@ -306,6 +346,34 @@ fn without_the_secret_nobody_passes() {
     // A target without users cannot satisfy an initiator that insists on CHAP.
     let mut login = pair();
     assert_eq!(login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat()).0.status, 0x0201);
+}
+
+#[test]
+fn the_log_hears_the_reason_that_the_initiator_does_not() {
+    let reason = |login: &LoginPair| match login.closed {
+        Some(CloseReason::Refused(reason)) => (reason.to_string(), reason.status().0),
+        other => panic!("{other:?}"),
+    };
+    let chap = |name: &str, secret: &[u8]| {
+        let mut login = chap_pair();
+        login.one(0, Some(1), &[NAMES, &[("AuthMethod", "CHAP")]].concat());
+        login.one(0, Some(1), &[("CHAP_A", "5")]);
+        let answer = ChapAlgorithm::Md5.response(7, secret, &ENTROPY.challenge[..16]);
+        login.one(0, Some(1), &[("CHAP_N", name), ("CHAP_R", &BinaryForm::Hex.encode(&answer))]);
+        reason(&login)
+    };
+    assert_eq!(chap("joe", b"not the secret"), ("wrong CHAP secret".into(), 0x0201));
+    assert_eq!(chap("ann", b"12charsecret"), ("unknown CHAP user".into(), 0x0201));
+    let mut login = chap_pair();
+    login.one(0, Some(1), &[NAMES, &[("AuthMethod", "None")]].concat());
+    assert_eq!(reason(&login), ("CHAP is required and the initiator does not offer it".into(), 0x0201));
+    let mut login = pair();
+    login.one(1, Some(3), &[NAMES, &[("HeaderDigest", "CRC32C")]].concat());
+    assert_eq!(reason(&login), ("no value of HeaderDigest suits both initiator and target".into(), 0x0200));
+    assert_eq!(login.target.identity().map(|i| i.initiator_name.as_str()), Some("iqn.2024-01.example:initiator"));
+    let mut login = pair();
+    login.one(1, Some(3), &[("InitiatorName", "me"), ("TargetName", "iqn.a:t")]);
+    assert_eq!((reason(&login), login.target.identity()), (("a name that is no iSCSI name".into(), 0x0200), None));
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod data;
 mod fragments;
 mod login;
 mod requests;
+mod stages;

@@ -1,6 +1,8 @@
 //! Order of requests, task management, NOP, text, logout, asynchronous messages, time.
 
-use scst_protocol_iscsi::connection::{AsyncMessage, LogoutResponse, TargetListing};
+use scst_protocol_iscsi::connection::{
+    AsyncMessage, LogoutResponse, REQUEST_TIMEOUT, RequestMemory, SMALL_REQUEST, TargetListing,
+};
 use scst_protocol_iscsi::error::{CloseReason, Garbage, Misbehavior, TimeoutKind};
 use scst_protocol_iscsi::event::{Input, LogoutReason, RecvEvent, SendTargets};
 use scst_protocol_iscsi::params::TargetParameters;
@@ -455,4 +457,137 @@ fn asynchronous_messages_tell_and_ask() {
     assert_eq!(pair.target.poll_timeout(), Some(10 * SECOND));
     pair.target.handle_timeout(&pair.session, 10 * SECOND);
     assert_eq!(pair.pump(), [RecvEvent::Close(CloseReason::Timeout(TimeoutKind::LogoutRequest))]);
+}
+
+const MIB: usize = 1 << 20;
+
+/// A session without pings of the target's, its memory shared with others.
+fn sharing(memory: &RequestMemory) -> Pair {
+    let parameters = TargetParameters { nop_in_interval: 0, ..TargetParameters::default() };
+    let mut pair = Pair::new(parameters, &[("MaxRecvDataSegmentLength", "65536")]);
+    pair.target.share_request_memory(memory.clone());
+    pair
+}
+
+/// All of a request but its last byte.
+fn unfinished(pair: &mut Pair, header: BasicHeaderSegment, length: usize) {
+    let bytes = frame(header, &[], &pattern(length, 7), false, false);
+    assert_eq!(pair.send_raw(&bytes[..bytes.len() - 1]), []);
+}
+
+#[test]
+fn pings_and_texts_share_a_budget_and_a_little_is_always_there() {
+    let memory = RequestMemory::new(MIB as u64 + 5000);
+    let mut hog = sharing(&memory);
+    let header = nop(&hog, 1, RESERVED_TAG).emit();
+    unfinished(&mut hog, header, MIB);
+    assert_eq!(memory.used(), MIB as u64);
+    // Others cannot have as much. What they send is read all the same, so that nobody waits.
+    let mut others: Vec<Pair> = (0..3).map(|_| sharing(&memory)).collect();
+    for other in &mut others {
+        let header = nop(other, 1, RESERVED_TAG).emit();
+        unfinished(other, header, MIB);
+        assert_eq!(memory.used(), MIB as u64);
+    }
+    others[0].send_raw(&[0]);
+    assert_eq!(others[0].receive()[0].data, pattern(MIB, 7)[..SMALL_REQUEST], "a shorter echo");
+
+    let mut innocent = sharing(&memory);
+    innocent.send(nop(&innocent, 1, RESERVED_TAG).emit(), b"hello");
+    assert_eq!(innocent.receive()[0].data, b"hello");
+    let request = TextRequest { immediate: false, ..text(&innocent, 2, RESERVED_TAG, true) };
+    let long: Vec<u8> = (0..600).flat_map(|n| format!("X-key{n:03}=1\0").into_bytes()).collect();
+    assert_eq!(innocent.send(request.emit(), &long), []);
+    let pdus = innocent.receive();
+    let reject = Reject::parse(&pdus[0].header);
+    assert_eq!((reject.reason, reject.exp_cmd_sn), (RejectReason::LONG_OPERATION, 101), "its number counts");
+    let request = TextRequest { cmd_sn: 101, ..request };
+    innocent.send(request.emit(), b"X-key=1\0");
+    assert_eq!(innocent.receive()[0].data, b"X-key=NotUnderstood\0");
+
+    drop(hog);
+    assert_eq!(memory.used(), 0);
+    let big = pattern(100_000, 1);
+    innocent.send(nop(&innocent, 3, RESERVED_TAG).emit(), &big);
+    assert_eq!(memory.used(), 100_000, "as long as the echo has not left");
+    assert_eq!(innocent.receive()[0].data, big[..65_536]);
+    assert_eq!(memory.used(), 0);
+    let request = TextRequest { cmd_sn: 102, ..request };
+    innocent.send(request.emit(), &long);
+    assert_eq!(innocent.receive()[0].data.len(), 600 * "X-key000=NotUnderstood\0".len());
+    assert_eq!(memory.used(), 0);
+}
+
+#[test]
+fn parts_of_a_text_count_together() {
+    let memory = RequestMemory::new(10_000);
+    let mut pair = sharing(&memory);
+    let part = TextRequest { continues: true, ..text(&pair, 10, RESERVED_TAG, false) };
+    let mut ttt = RESERVED_TAG;
+    for (n, used) in [0, 6000, 9000].into_iter().enumerate() {
+        pair.send(TextRequest { ttt, ..part }.emit(), &[b'a'; 3000]);
+        ttt = TextResponse::parse(&pair.receive()[0].header).ttt;
+        assert_eq!(memory.used(), used, "part {n}");
+    }
+    pair.send(TextRequest { ttt, ..part }.emit(), &[b'a'; 3000]);
+    assert_eq!(Reject::parse(&pair.receive()[0].header).reason, RejectReason::LONG_OPERATION);
+    assert!(memory.used() <= 9000);
+    // A new negotiation ends the old one.
+    pair.send(text(&pair, 11, RESERVED_TAG, true).emit(), b"X-key=1\0");
+    assert_eq!((pair.receive()[0].opcode(), memory.used()), (opcode::TEXT_RESPONSE, 0));
+}
+
+#[test]
+fn a_text_longer_than_any_is_rejected_and_kept_nowhere() {
+    let memory = RequestMemory::new(4 << 20);
+    let mut pair = sharing(&memory);
+    let request = TextRequest { immediate: false, ..text(&pair, 2, RESERVED_TAG, true) };
+    unfinished(&mut pair, request.emit(), 64 * 1024 + 1);
+    assert_eq!(memory.used(), 0);
+    pair.send_raw(&[0, 0, 0, 0][..1]);
+    pair.send_raw(&[0; 3]);
+    let reject = Reject::parse(&pair.receive()[0].header);
+    assert_eq!((reject.reason, reject.exp_cmd_sn), (RejectReason::PROTOCOL_ERROR, 101));
+}
+
+#[test]
+fn the_data_of_a_ping_or_a_text_have_thirty_seconds_however_they_trickle() {
+    let memory = RequestMemory::new(4 << 20);
+    for ping in [true, false] {
+        let mut pair = sharing(&memory);
+        let header = if ping { nop(&pair, 1, RESERVED_TAG).emit() } else { text(&pair, 1, RESERVED_TAG, true).emit() };
+        let bytes = frame(header, &[], &pattern(50_000, 0), false, false);
+        pair.now = SECOND;
+        assert_eq!(pair.send_raw(&bytes[..20_000]), []);
+        assert_eq!(pair.target.poll_timeout(), Some(SECOND + REQUEST_TIMEOUT));
+        pair.now = 20 * SECOND;
+        assert_eq!(pair.send_raw(&bytes[20_000..40_000]), []);
+        assert_eq!(pair.target.poll_timeout(), Some(SECOND + REQUEST_TIMEOUT));
+        pair.target.handle_timeout(&pair.session, SECOND + REQUEST_TIMEOUT - 1);
+        assert_eq!((pair.pump(), memory.used()), (vec![], 50_000));
+        pair.target.handle_timeout(&pair.session, SECOND + REQUEST_TIMEOUT);
+        assert_eq!(pair.pump(), [RecvEvent::Close(CloseReason::Timeout(TimeoutKind::Request))]);
+        assert_eq!(memory.used(), 0);
+    }
+    // One that is whole has no deadline.
+    let mut pair = sharing(&memory);
+    pair.send(nop(&pair, 1, RESERVED_TAG).emit(), &pattern(50_000, 0));
+    assert_eq!(pair.target.poll_timeout(), None);
+}
+
+#[test]
+fn an_unfinished_text_is_given_up_and_the_session_goes_on() {
+    let memory = RequestMemory::new(4 << 20);
+    let mut pair = sharing(&memory);
+    let part = TextRequest { continues: true, ..text(&pair, 10, RESERVED_TAG, false) };
+    pair.send(part.emit(), &[b'a'; 6000]);
+    let ttt = TextResponse::parse(&pair.receive()[0].header).ttt;
+    assert_eq!((memory.used(), pair.target.poll_timeout()), (6000, Some(REQUEST_TIMEOUT)));
+    pair.now = REQUEST_TIMEOUT;
+    pair.target.handle_timeout(&pair.session, REQUEST_TIMEOUT);
+    assert_eq!((pair.pump(), memory.used(), pair.target.poll_timeout()), (vec![], 0, None));
+    pair.send(text(&pair, 10, ttt, true).emit(), b"=1\0");
+    assert_eq!(Reject::parse(&pair.receive()[0].header).reason, RejectReason::PROTOCOL_ERROR);
+    pair.send(text(&pair, 11, RESERVED_TAG, true).emit(), b"X-key=1\0");
+    assert_eq!(pair.receive()[0].data, b"X-key=NotUnderstood\0");
 }

@@ -138,3 +138,42 @@ fn new_settings_count_for_the_next_login() {
     assert!(host.core.digests().header);
     host.logout(&mut world);
 }
+
+#[test]
+fn without_memory_a_login_is_out_of_resources_and_gets_in_when_there_is_some() {
+    let mut world = Setup::default().build();
+    // What refusals need is set aside as long as there are connections.
+    let host = world.login(normal());
+    let taken = world.take_buffers();
+    for isid in 11..=20 {
+        let (mut other, event) = world.try_login(normal().with_isid(isid));
+        assert_eq!(event, refused(3, 2), "{isid}");
+        world.closed(&mut other);
+    }
+    world.give_buffers_back(&taken);
+    let other = world.login(normal().with_isid(11));
+    other.logout(&mut world);
+    host.logout(&mut world);
+    world.assert_clean();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_out_of_resources_and_cost_the_others_nothing() {
+    let mut world = Setup::default().build();
+    world.reactors[0].iscsi.limit_connections(2);
+    let first = world.login(normal().with_isid(1));
+    let second = world.login(normal().with_isid(2));
+    // Those that say nothing give way to one that wants an answer.
+    let silent: Vec<_> = (0..40).map(|_| world.connect(normal().with_isid(3))).collect();
+    for isid in 4..10 {
+        let (mut other, event) = world.try_login(normal().with_isid(isid));
+        assert_eq!(event, refused(3, 2));
+        world.closed(&mut other);
+    }
+    drop(silent);
+    first.logout(&mut world);
+    let third = world.login(normal().with_isid(3));
+    third.logout(&mut world);
+    second.logout(&mut world);
+    world.assert_clean();
+}

@@ -1,7 +1,7 @@
 //! Connections that rest: what they keep, and that they wake up whatever the pool has left.
 
 use scst_core::Nanos;
-use scst_target_iscsi::limits::{LOGIN_READ_AHEAD_BYTES, REST_AFTER, SEND_HEADER_BYTES};
+use scst_target_iscsi::limits::{LOGIN_READ_AHEAD_BYTES, RESERVED_BUFFERS, REST_AFTER, SEND_HEADER_BYTES};
 use scst_testkit::initiator::{Command, Event};
 use scst_testkit::scsi::cdb;
 
@@ -25,8 +25,9 @@ fn without_pings() -> World {
     Setup::parameters(|p| p.nop_in_interval = 0).build()
 }
 
+/// What connections have of the pool, without what is set aside for refusals.
 fn in_use(world: &World) -> u64 {
-    world.reactors[0].pool.statistics().in_use
+    world.reactors[0].pool.statistics().in_use - RESERVED_BUFFERS as u64 * READ_AHEAD
 }
 
 /// Twice the time, and what deadlines may be late.
