@@ -64,7 +64,7 @@ pub struct Cli {
     #[arg(long)]
     pub register_buffers: bool,
 
-    /// What to log: a level (error, warn, info, debug, trace) or a filter such as scst_target_iscsi=debug
+    /// What to log: a level (error, warn, info, debug, trace, off) or a list such as info,scst_target_iscsi=debug
     /// [default: $RUST_LOG, else info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,

@@ -17,7 +17,7 @@ use scstd::cli::{Cli, MAX_REACTORS};
 use scstd::control::{Control, End, Event, reload};
 use scstd::disk::Disk;
 use scstd::reactors::{CacheOptions, ReactorOptions, Reactors};
-use scstd::{signals, state};
+use scstd::{logging, signals, state};
 use tracing_subscriber::EnvFilter;
 
 /// iSCSI's port (RFC 7143 4.1).
@@ -48,15 +48,23 @@ fn main() -> ExitCode {
 
 /// Logs go to standard error; the service manager adds the time.
 fn log(filter: Option<&str>) -> Result<()> {
-    let filter = match filter {
-        Some(filter) => EnvFilter::try_new(filter).with_context(|| format!("--log {filter}: no such filter"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    let (filter, refused) = match (filter, std::env::var("RUST_LOG")) {
+        (Some(text), _) => (logging::filter(text).with_context(|| format!("--log {text}"))?, None),
+        (None, Ok(text)) => match logging::filter(&text) {
+            Ok(filter) => (filter, None),
+            // It may be meant for another program.
+            Err(error) => (EnvFilter::new("info"), Some(format!("RUST_LOG={text}: {error}; info is used"))),
+        },
+        (None, Err(_)) => (EnvFilter::new("info"), None),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().with_ansi(false).init();
+    if logging::is_journal() {
+        builder.without_time().with_ansi(false).map_event_format(logging::WithPriority).init();
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+    if let Some(refused) = refused {
+        tracing::warn!("{refused}");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -125,10 +126,36 @@ fn an_address_in_use_is_named_with_the_remedy() {
     assert!(stderr.contains(&expected), "{stderr}");
 }
 
+/// One file takes standard error; JOURNAL_STREAM names it as systemd does, or something else.
+fn log_of(stream: impl Fn(u64, u64) -> String) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let file = fs::File::create(&log).unwrap();
+    let metadata = file.metadata().unwrap();
+    let stream = stream(metadata.dev(), metadata.ino());
+    let mut command = scstd();
+    command.args(["--config", "/nonexistent"]).env("RUST_LOG", "loud").env("JOURNAL_STREAM", stream);
+    command.stdin(Stdio::null()).stderr(file).status().unwrap();
+    fs::read_to_string(log).unwrap()
+}
+
+#[test]
+fn lines_have_a_priority_when_they_go_to_the_journal() {
+    let warning = "RUST_LOG=loud: \"loud\" is not a level; use error, warn, info, debug, trace, off; info is used";
+    let journal = log_of(|device, inode| format!("{device}:{inode}"));
+    assert_eq!(journal.lines().next(), Some(format!("<4> WARN {warning}").as_str()));
+    // The variable is inherited, the stream is not.
+    let file = log_of(|device, inode| format!("{device}:{}", inode + 1));
+    assert!(file.lines().next().unwrap().ends_with(&format!(" WARN {warning}")), "{file}");
+    assert!(!file.contains("<4>"), "{file}");
+}
+
 #[test]
 fn wrong_options_end_with_two() {
     assert_eq!(output(scstd().args(["--reactors", "0"])).0, Some(2));
     let (code, _, stderr) = output(scstd().args(["--log", "a=b=c"]));
     assert_eq!(code, Some(2));
-    assert!(stderr.starts_with("scstd: --log a=b=c: no such filter"), "{stderr}");
+    assert_eq!(stderr, "scstd: --log a=b=c: \"b=c\" is not a level; use error, warn, info, debug, trace, off\n");
+    // A word that is no level would switch the log off.
+    assert_eq!(output(scstd().args(["--log", "loud"])).0, Some(2));
 }
