@@ -5,7 +5,7 @@
 //! * [`control`]: the control thread, owner of the applied configuration: start, reload, stop.
 //! * [`disk`]: a configured device as an open virtual disk.
 //! * [`statistics`]: the report that SIGUSR1 asks for.
-//! * [`cli`], [`logging`], [`state`], [`signals`], [`notify`]: what a daemon needs around that.
+//! * [`cli`], [`logging`], [`state`], [`identity`], [`signals`], [`notify`]: what a daemon needs around that.
 //!
 //! The control plane and the data plane share no lock: reactors get immutable snapshots by mail and answer by mail.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 pub mod cli;
 pub mod control;
 pub mod disk;
+pub mod identity;
 pub mod logging;
 pub mod notify;
 pub mod reactor_loop;

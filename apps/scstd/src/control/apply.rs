@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::snapshot::driver_is_enabled;
 use super::{Control, OpenDevice};
 use crate::disk::Disk;
 use crate::reactor_loop::Request;
+use crate::{identity, state};
 
 /// How long an address may be in use before that is an error.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -116,11 +118,30 @@ impl Control {
 
     /// Opens a device and makes it known to every reactor.
     fn open(&mut self, name: &str, device: &Device, asked: &mut Asked) -> Result<OpenDevice> {
-        let disk = Disk::open(name, device, &self.applied.globals, self.reactors.count())?;
+        let disk = Disk::open(name, device, &self.instance(), self.reactors.count())?;
         let id = self.numbers.device();
         let source = disk.source();
         self.ask_ahead(asked, ADD_DEVICE, || Request::AddDevice { id, device: Arc::clone(&source) });
         Ok(OpenDevice { id, disk })
+    }
+
+    /// What tells this installation from others in default identifiers.
+    fn instance(&mut self) -> String {
+        if let Some(id) = identity::chosen(&self.applied.globals) {
+            return id;
+        }
+        let state = self.state_dir.as_deref();
+        let find = || identity::of_machine(Path::new(identity::MACHINE_ID), &state::directory(state)?);
+        let found = || {
+            find().unwrap_or_else(|error| {
+                tracing::warn!(
+                    "this machine has no identity, and none can be made: {error:#}; default identifiers follow from the \
+                     names of devices alone, and another machine can have the same: set setup_id"
+                );
+                String::new()
+            })
+        };
+        self.machine.get_or_insert_with(found).clone()
     }
 
     /// A device that no target maps any more: it goes when its last command has ended.

@@ -88,6 +88,8 @@ pub struct Control {
     ended: BTreeSet<ReactorId>,
     /// Where state is kept, if somebody has said so.
     state_dir: Option<PathBuf>,
+    /// The identity of the machine, once a device has needed it.
+    machine: Option<String>,
     /// Parts of statistics that came while they were asked for.
     counted: Vec<(ReactorId, Snapshot)>,
 }
@@ -115,6 +117,7 @@ impl Control {
             portals: Vec::new(),
             ended: BTreeSet::new(),
             state_dir,
+            machine: None,
             counted: Vec::new(),
         }
     }
