@@ -8,11 +8,13 @@
 //! * [`Configuration`]: devices, target drivers, targets, groups, LUNs; its `Display` writes the canonical file.
 //! * [`rules`]: name, values, default and meaning of every attribute; the manual page is checked against it.
 //!
-//! It opens no file, knows no handler and no target driver, and never changes anything by itself.
+//! It opens no file, knows no handler and no target driver, and never changes anything by itself. How patterns match and
+//! addresses are written it has from where they are used: `scst_core::config::pattern`, `scst_protocol_iscsi::address`.
 #![forbid(unsafe_code)]
 
 pub mod diagnostic;
 pub mod difference;
+mod doubts;
 mod lower;
 pub mod model;
 pub mod names;
