@@ -4,12 +4,14 @@
 //! * [`reactors`]: one thread for each loop.
 //! * [`control`]: the control thread, owner of the applied configuration: start, reload, stop.
 //! * [`disk`]: a configured device as an open virtual disk.
+//! * [`check`]: what `--check` finds around a configuration.
 //! * [`statistics`]: the report that SIGUSR1 asks for.
 //! * [`cli`], [`logging`], [`state`], [`identity`], [`signals`], [`notify`]: what a daemon needs around that.
 //!
 //! The control plane and the data plane share no lock: reactors get immutable snapshots by mail and answer by mail.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod cli;
 pub mod control;
 pub mod disk;

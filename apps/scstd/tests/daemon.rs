@@ -4,6 +4,8 @@
 mod blockio;
 mod common;
 mod statistics;
+#[path = "daemon/unopened.rs"]
+mod unopened;
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -264,7 +266,7 @@ fn a_disabled_target_lets_nobody_in_and_enabling_it_does() {
     assert_eq!(refused, "login refused with status class 0x02 detail 0x03");
     daemon.write_config(&on).unwrap();
     daemon.signal("HUP").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     let mut host = login(&daemon, HOST);
     // And off again: live sessions end.
     daemon.write_config(&off).unwrap();
@@ -314,7 +316,7 @@ fn the_service_manager_is_told() {
             }
         }
     };
-    let status = format!("READY=1\nSTATUS=1 devices, 1 targets, portals {}\n", daemon.portal());
+    let status = format!("READY=1\nSTATUS=1 device, 1 target, portals {}\n", daemon.portal());
     assert_eq!(next(false), status);
     assert_eq!(next(true), "WATCHDOG=1\n");
     daemon.signal("HUP").unwrap();
@@ -334,7 +336,7 @@ fn a_device_with_other_attributes_is_opened_anew_under_its_lun() {
     daemon.write_config(&config(&disk(&disks, "disk1", "blocksize 4096"), "LUN 0 disk1")).unwrap();
     daemon.signal("HUP").unwrap();
     daemon.wait_for_log("device disk1 is opened anew (changed: blocksize)").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     assert_ne!(host.clear_unit_attentions(0).unwrap(), [], "the initiator hears of it");
     let capacity = host.capacity(0).unwrap();
     assert_eq!((capacity.blocks, capacity.block_size), (256, 4096));

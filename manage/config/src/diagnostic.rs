@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::MAX_FINDINGS;
+use crate::{MAX_FINDINGS, counted};
 
 /// A place in the file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -94,8 +94,7 @@ impl fmt::Display for Invalid {
         for diagnostic in &self.diagnostics {
             writeln!(f, "{diagnostic}")?;
         }
-        let plural = if self.errors == 1 { "error" } else { "errors" };
-        write!(f, "{}: {} {plural}", self.file, self.errors)
+        write!(f, "{}: {}", self.file, counted(self.errors, "error"))
     }
 }
 

@@ -36,6 +36,11 @@ pub const MAX_WORD_BYTES: usize = 4096;
 /// More errors (and warnings) than this are only counted: the first ones say enough.
 pub const MAX_FINDINGS: usize = 50;
 
+/// Writes a number of things: "1 device", "2 devices".
+pub fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A file that is fit to be applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parsed {

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -47,11 +46,16 @@ impl Control {
         let mut replaced = Vec::new();
         let mut asked = Asked::default();
         let changes = difference(&self.applied, wanted);
+        self.wanted = wanted.clone();
+        self.unopened.clear();
         // A target waits for its devices; so the steps of each object come from the whole list, in phases.
         for change in &changes {
             match self.device_step(change, &mut replaced, &mut asked) {
                 Ok(()) => {}
                 Err(error) => {
+                    if let Change::AddDevice { name, .. } | Change::ReplaceDevice { name, .. } = change {
+                        self.unopened.insert(name.clone(), format!("{error:#}"));
+                    }
                     outcome.failed.push(format!("{change}: {error:#}"));
                     continue;
                 }
@@ -72,7 +76,7 @@ impl Control {
                 let on = self.applied.globals.flag("measure_latency");
                 self.ask_all("measure latencies", || Request::MeasureLatency(on));
             }
-            outcome.done.push(change.to_string());
+            outcome.done.push(format!("{change}{}", self.left_out(change)));
         }
         self.await_all(asked, ADD_DEVICE);
         touched.extend(self.numbers.displaced(&self.applied));
@@ -96,6 +100,36 @@ impl Control {
         self.await_all(asked, REMOVE_DEVICE);
         outcome.listening = self.listen();
         outcome
+    }
+
+    /// What a step of a target does not bring yet, for the log.
+    fn left_out(&self, change: &Change) -> String {
+        let closed: Vec<&str> =
+            change.devices().into_iter().filter(|device| !self.devices.contains_key(*device)).collect();
+        if closed.is_empty() { String::new() } else { format!("; not shown before it is open: {}", closed.join(", ")) }
+    }
+
+    /// Tries devices again that could not be opened, and applies what was wanted as soon as one can.
+    pub(super) fn retry_devices(&mut self) {
+        let instance = self.instance();
+        let opens = |name: &String| {
+            let device = self.wanted.devices.get(name)?;
+            Disk::open(name, device, &instance, self.reactors.count()).ok()
+        };
+        if !self.unopened.keys().any(|name| opens(name).is_some()) {
+            return;
+        }
+        let outcome = self.apply(&self.wanted.clone());
+        for done in &outcome.done {
+            tracing::info!("tried again: {done}");
+        }
+        for failed in &outcome.failed {
+            tracing::error!("tried again: {failed}");
+        }
+        if let Err(error) = outcome.listening {
+            tracing::error!("{error:#}");
+        }
+        self.announce();
     }
 
     /// Opens what must be opened. What a replaced or removed device leaves behind goes to `replaced`: its LUNs are
@@ -191,13 +225,16 @@ impl Control {
         if !driver_is_enabled(&self.applied) || self.wanted_portals.is_empty() {
             return Ok(());
         }
-        for address in std::mem::take(&mut self.wanted_portals) {
+        while let Some(address) = self.wanted_portals.first().copied() {
             let next = ReactorId((self.portals.len() % usize::from(self.reactors.count())) as u16);
             let bound = self
                 .listen_patiently(next, address)
                 .with_context(|| format!("cannot listen on {address}; choose another address with --iscsi-portal"))?;
+            // Without an address: the daemon was asked to stop.
+            let Some(bound) = bound else { return Ok(()) };
             tracing::info!("listening on {bound}");
             self.portals.push(bound);
+            self.wanted_portals.remove(0);
         }
         let mut ignored = Outcome { done: Vec::new(), failed: Vec::new(), listening: Ok(()) };
         self.settings(&mut ignored);
@@ -205,8 +242,9 @@ impl Control {
     }
 
     /// Listens on one address. The kernel takes down the io_uring of a process that was killed after the process has
-    /// gone, and its listener with it: right after a crash the address may be in use for a moment.
-    fn listen_patiently(&mut self, reactor: ReactorId, address: SocketAddr) -> io::Result<SocketAddr> {
+    /// gone, and its listener with it: right after a crash the address may be in use for a moment. Returns no address
+    /// when the daemon is asked to stop meanwhile.
+    fn listen_patiently(&mut self, reactor: ReactorId, address: SocketAddr) -> io::Result<Option<SocketAddr>> {
         let deadline = Instant::now() + LISTEN_PATIENCE;
         let mut told = false;
         loop {
@@ -215,11 +253,25 @@ impl Control {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!("{address} is in use; trying again for {LISTEN_PATIENCE:?}");
                     }
-                    thread::sleep(LISTEN_RETRY);
+                    if self.is_stopped_within(LISTEN_RETRY) {
+                        return Ok(None);
+                    }
                 }
-                result => return result,
+                result => return result.map(Some),
             }
         }
+    }
+
+    /// Waits, but not when the daemon is asked to stop. Other events are kept for later.
+    fn is_stopped_within(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while !self.is_stopping() {
+            match self.receive(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Some(event) => self.pending.push_back(event),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Reads the size of every backing file again.

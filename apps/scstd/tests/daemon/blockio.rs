@@ -248,7 +248,7 @@ fn other_attributes_open_the_device_anew_under_its_lun() {
     host.run(Command::write_blocks(0, 0, 512, data(5, 4096))).unwrap();
     daemon.write_config(&below.config("vdisk_blockio", "blocksize 4096")).unwrap();
     daemon.signal("HUP").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     assert_ne!(host.clear_unit_attentions(0).unwrap(), []);
     assert_eq!(host.run(Command::read_blocks(0, 0, 1, 4096)).unwrap().data_in, data(5, 4096));
 }
