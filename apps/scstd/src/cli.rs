@@ -15,7 +15,7 @@ use scst_reactor::BackendChoice;
 /// statistics to the file "statistics" in the state directory; SIGUSR2 gives free command buffers back to the system; SIGTERM and
 /// SIGINT stop it cleanly, a second one at once.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "scstd", version)]
+#[command(name = "scstd", version = env!("SCSTD_VERSION"))]
 pub struct Cli {
     /// Configuration file; see scst.conf(5)
     #[arg(short, long, value_name = "FILE", conflicts_with = "check")]

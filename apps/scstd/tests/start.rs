@@ -244,6 +244,17 @@ fn lines_have_a_priority_when_they_go_to_the_journal() {
 }
 
 #[test]
+fn the_version_has_the_commit_of_a_checkout() {
+    let (code, stdout, _) = output(scstd().arg("--version"));
+    let git =
+        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let commit =
+        git.ok().filter(|output| output.status.success()).map(|output| String::from_utf8(output.stdout).unwrap());
+    let commit = commit.map_or_else(String::new, |commit| format!(" ({})", commit.trim()));
+    assert_eq!((code, stdout), (Some(0), format!("scstd {}{commit}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
 fn wrong_options_end_with_two() {
     assert_eq!(output(scstd().args(["--reactors", "0"])).0, Some(2));
     let (code, _, stderr) = output(scstd().args(["--log", "a=b=c"]));
