@@ -166,8 +166,22 @@ impl Findings {
             return None;
         } else {
             self.size(&object, device, metadata.len());
+            if device.attributes.flag("thin_provisioned") {
+                self.optimal_length(&object, &device.attributes, metadata.blksize());
+            }
         }
         Some(metadata)
+    }
+
+    /// OPTIMAL TRANSFER LENGTH against OPTIMAL TRANSFER LENGTH GRANULARITY (SBC-4 6.6.4), both in bytes here.
+    fn optimal_length(&mut self, object: &str, attributes: &Attributes, granularity: u64) {
+        let length = attributes.number("opt_trans_len").unwrap_or(0);
+        let block = attributes.number("blocksize").unwrap_or(512);
+        if granularity > block && !length.is_multiple_of(granularity) {
+            let message =
+                format!("{object}: opt_trans_len {length} is not a multiple of the granularity {granularity}");
+            self.warning(message, "transfers of that length are not optimal; make it a multiple");
+        }
     }
 
     fn size(&mut self, object: &str, device: &Device, bytes: u64) {
@@ -175,7 +189,7 @@ impl Findings {
         if bytes < block {
             let message = format!("{object}: its {bytes} bytes are less than one block of {block}");
             self.warning(message, "make it longer; until then the disk is there and not ready");
-        } else if bytes % block != 0 {
+        } else if !bytes.is_multiple_of(block) {
             let rest = bytes % block;
             let message = format!("{object}: its size {bytes} is not a multiple of the block size {block}");
             self.warning(message, format!("the last {rest} bytes are not part of the disk"));
@@ -209,13 +223,9 @@ impl Findings {
         if number_in(&place.join("ro")) == Some(1) && !attributes.flag("read_only") {
             self.warning(format!("{object}: the device is read-only"), "add the line: read_only 1");
         }
-        let physical = queue("physical_block_size").filter(|physical| *physical > block);
-        let length = attributes.number("opt_trans_len").unwrap_or(0);
-        if let Some(physical) = physical.filter(|physical| length % physical != 0) {
-            let message =
-                format!("{object}: opt_trans_len {length} is not a multiple of the physical block, {physical}");
-            self.warning(message, "transfers of that length would not be optimal; make it a multiple");
-        }
+        let discard = queue("discard_granularity").filter(|_| attributes.flag("thin_provisioned"));
+        let granularity = queue("physical_block_size").into_iter().chain(discard).max();
+        self.optimal_length(object, attributes, granularity.unwrap_or(0));
         if let Some(sectors) = number_in(&place.join("size")) {
             // The kernel counts in units of 512 bytes whatever the sectors are.
             self.size(object, device, sectors * 512);
@@ -318,6 +328,13 @@ mod tests {
                 &odd,
                 "blocksize 4096",
                 Some("warning: DEVICE d: filename {}: its size 5000 is not a multiple of the block size 4096"),
+            ),
+            ("vdisk_fileio", &good, "opt_trans_len 512", None),
+            (
+                "vdisk_fileio",
+                &good,
+                "opt_trans_len 512\nthin_provisioned 1",
+                Some("warning: DEVICE d: filename {}: opt_trans_len 512 is not a multiple of the granularity 4096"),
             ),
         ] {
             let expected: Vec<String> =

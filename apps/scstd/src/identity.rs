@@ -46,6 +46,7 @@ pub fn of_machine(machine_id: &Path, state: &Path) -> Result<String> {
     let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     state::make(&kept, |file| io::Write::write_all(file, format!("{id}\n").as_bytes()))
         .with_context(|| format!("cannot make {}", kept.display()))?;
+    tracing::info!("this machine has no identity; one is kept in {} from now on", kept.display());
     // Another daemon may have been first.
     let kept_id = read(&kept).with_context(|| format!("cannot read {}", kept.display()))?;
     kept_id.ok_or_else(|| anyhow!("{} is empty; remove it", kept.display()))

@@ -3,10 +3,11 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use scst_protocol_iscsi::address::PortalAddress;
 
 /// Where a system installation keeps its state.
 const SYSTEM: &str = "/var/lib/scst";
@@ -131,30 +132,26 @@ pub fn default_export(directory: &Path) -> Result<String> {
 
 /// How to connect to the default export.
 pub fn how_to_connect(disk: &Path, portal: SocketAddr) -> String {
-    let (ip, port) = (portal.ip(), portal.port());
     // Tools want an address to go to, not "all addresses".
-    let host = match ip {
-        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        std::net::IpAddr::V4(ip) => ip.to_string(),
-    };
+    let ip = if portal.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { portal.ip() };
+    let portal = PortalAddress { ip, scope: 0, port: Some(portal.port()) };
     let target = DEFAULT_TARGET;
     format!(
         "\
 scstd exports {} as an iSCSI disk.
 
-  portal  {host}:{port}
+  portal  {portal}
   target  {target}, LUN 0
 
 From Linux, as root, with open-iscsi (the disk appears in lsblk):
-  iscsiadm -m discovery -t sendtargets -p {host}:{port}
-  iscsiadm -m node -T {target} -p {host}:{port} --login
-  iscsiadm -m node -T {target} -p {host}:{port} --logout
+  iscsiadm -m discovery -t sendtargets -p {portal}
+  iscsiadm -m node -T {target} -p {portal} --login
+  iscsiadm -m node -T {target} -p {portal} --logout
 
 Without root:
-  iscsi-ls -s iscsi://{host}:{port}
-  qemu-img info iscsi://{host}:{port}/{target}/0
-  qemu-img convert -n -O raw some-image.qcow2 iscsi://{host}:{port}/{target}/0
+  iscsi-ls -s iscsi://{portal}
+  qemu-img info iscsi://{portal}/{target}/0
+  qemu-img convert -n -O raw some-image.qcow2 iscsi://{portal}/{target}/0
 
 For disks of your own: scstd --config FILE; see scst.conf(5) and examples/. Stop with Ctrl-C.
 ",
