@@ -92,6 +92,35 @@ fn what_an_initiator_sees_depends_on_its_name() {
 }
 
 #[test]
+fn an_exclamation_mark_keeps_out() {
+    let disks = Disks::new(&[("a", 1 << 20), ("b", 2 << 20)]);
+    let devices = ["a", "b"].map(|d| disk(&disks, d, "")).concat();
+    let target = "
+        LUN 0 a
+        allowed_portal 127.0.0.*
+        allowed_portal !127.0.0.2
+        GROUP g { INITIATOR iqn.2026-01.example:host*
+            INITIATOR !iqn.2026-01.example:host1
+            LUN 0 b
+        }
+    }
+    TARGET iqn.2026-01.example:hidden {
+        enabled 1
+        LUN 0 a
+        allowed_portal !127.0.0.1
+        allowed_portal 127.*";
+    let daemon = Scstd::start_with(options(&config(&devices, target), &[])).unwrap();
+    let found = Initiator::discover(daemon.portal(), LoginConfig::discovery(HOST), "All").unwrap();
+    assert_eq!(found.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), [TARGET]);
+    let hidden = LoginConfig::normal(HOST, "iqn.2026-01.example:hidden");
+    assert!(Initiator::connect(daemon.portal(), hidden).is_err());
+    for (name, blocks) in [("host2", 4096), ("host1", 2048), ("HOST1", 2048), ("other", 2048)] {
+        let mut host = login(&daemon, &format!("iqn.2026-01.example:{name}"));
+        assert_eq!(host.capacity(0).unwrap().blocks, blocks, "{name}");
+    }
+}
+
+#[test]
 fn several_reactors_serve_one_disk() {
     let disks = Disks::new(&[("disk1", 4 << 20)]);
     let configuration = config(&disk(&disks, "disk1", ""), "LUN 0 disk1");
