@@ -60,6 +60,11 @@ impl Disk {
         }
     }
 
+    /// What is behind it: the path of its file, if it has one.
+    pub fn behind(&self) -> &str {
+        &self.behind
+    }
+
     /// What is behind it and how large it is, for the log.
     pub fn describe(&self) -> String {
         let bytes = match &self.opened {

@@ -81,6 +81,8 @@ pub fn make(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::
         file.sync_all()?;
         match fs::hard_link(&new, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Not every file system has hard links.
+            Err(_) if !path.exists() => fs::rename(&new, path),
             result => result,
         }
     };

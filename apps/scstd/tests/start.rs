@@ -71,8 +71,10 @@ fn a_disk_that_cannot_be_opened_is_not_announced() {
     // Neither of these is a disk.
     fs::create_dir(state.path().join("disk1.img")).unwrap();
     let portal = free_portal().unwrap().to_string();
-    let (code, stdout, stderr) =
-        output(scstd().arg("--state-dir").arg(state.path()).args(["--iscsi-portal", &portal, "--log", "error"]));
+    // Were it to serve, this would end it.
+    let mut command = Command::new("timeout");
+    command.args(["60", env!("CARGO_BIN_EXE_scstd"), "--iscsi-portal", &portal, "--log", "error", "--state-dir"]);
+    let (code, stdout, stderr) = output(command.arg(state.path()));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     let disk = fs::canonicalize(state.path().join("disk1.img")).unwrap();
     let expected = format!(

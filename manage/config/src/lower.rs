@@ -323,8 +323,8 @@ impl Lowering<'_, '_> {
                 }
                 Clash::SameSecret(incoming, outgoing) => {
                     let message = format!("IncomingUser {incoming} and OutgoingUser {outgoing} have the same secret");
-                    // RFC 7143 9.2.1.
-                    let remedy = "initiators refuse that, since a peer could send back what it was sent; change one";
+                    // The login refuses it, see scst_protocol_iscsi::chap.
+                    let remedy = "a peer could send back what it was sent, so logins are refused; change one of them";
                     self.found.error(span, object, message, remedy);
                 }
                 Clash::OutgoingAlone(name) => {

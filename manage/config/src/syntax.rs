@@ -136,7 +136,7 @@ impl<'a> Lexer<'a> {
         let mut plain = true;
         while let Some(c) = self.peek() {
             match c {
-                '#' if !text.is_empty() && !self.text[..self.at].ends_with('"') => {
+                '#' if !matches!(text.as_str(), "" | "{" | "}") && !self.text[..self.at].ends_with('"') => {
                     let remedy = "write \\# for the character, or quotes around the value; a blank before a comment";
                     found.warning(self.here(), "", "# ends the value and starts a comment", remedy);
                     // It may be a secret that is cut.
@@ -320,11 +320,12 @@ mod tests {
 
     #[test]
     fn a_comment_within_a_word_is_told_without_the_line() {
-        let (items, found) = run("filename /d/a#b.img\nIncomingUser joe secret#1234567\n} # }\n");
+        let (items, found) = run("filename /d/a#b.img\nIncomingUser joe secret#1234567\nA {#\n}#\n} # }\n");
         assert_eq!(items, None);
         let warnings: Vec<_> = found.iter().map(|d| (d.span.line, d.span.column, d.message.as_str())).collect();
         let message = "# ends the value and starts a comment";
         assert_eq!(warnings[..2], [(1, 14, message), (2, 24, message)]);
+        assert_eq!(warnings.len(), 3, "the rest is the brace that nothing opens: {warnings:?}");
         assert!(found.iter().all(|d| !d.to_string().contains("secret")));
     }
 

@@ -111,6 +111,9 @@ impl Control {
 
     /// Tries devices again that could not be opened, and applies what was wanted as soon as one can.
     pub(super) fn retry_devices(&mut self) {
+        if self.unopened.is_empty() {
+            return;
+        }
         let instance = self.instance();
         let opens = |name: &String| {
             let device = self.wanted.devices.get(name)?;

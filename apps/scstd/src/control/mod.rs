@@ -191,7 +191,7 @@ impl Control {
     /// The devices that are configured and cannot serve: not open, or their file is not there. Each with the reason.
     pub fn unusable(&self) -> Vec<String> {
         let away = self.devices.iter().filter(|(_, open)| !open.disk.is_online());
-        let away = away.map(|(name, _)| format!("device {name}: its file is away"));
+        let away = away.map(|(name, open)| format!("device {name}: {} is away", open.disk.behind()));
         away.chain(self.unopened.values().cloned()).collect()
     }
 
