@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use scst_config::value::{self, Kind};
+use scst_protocol_iscsi::address::{PortalAddress, overlap};
 use scst_reactor::BackendChoice;
 
 /// Exports files and block devices as SCSI disks over iSCSI.
@@ -14,7 +15,7 @@ use scst_reactor::BackendChoice;
 /// statistics to the file "statistics" in the state directory; SIGUSR2 gives free command buffers back to the system; SIGTERM and
 /// SIGINT stop it cleanly, a second one at once.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "scstd", version)]
+#[command(name = "scstd", version = env!("SCSTD_VERSION"))]
 pub struct Cli {
     /// Configuration file; see scst.conf(5)
     #[arg(short, long, value_name = "FILE", conflicts_with = "check")]
@@ -28,7 +29,8 @@ pub struct Cli {
     #[arg(
         long = "iscsi-portal",
         value_name = "ADDR:PORT",
-        help = "Address to listen on; may be given several times [default: [::]:3260, all addresses]"
+        help = "Address to listen on, IPv6 in brackets; may be given several times [default: [::]:3260, all addresses]",
+        value_parser = portal
     )]
     pub iscsi_portals: Vec<SocketAddr>,
 
@@ -64,7 +66,7 @@ pub struct Cli {
     #[arg(long)]
     pub register_buffers: bool,
 
-    /// What to log: a level (error, warn, info, debug, trace) or a filter such as scst_target_iscsi=debug
+    /// What to log: a level (error, warn, info, debug, trace, off) or a list such as info,scst_target_iscsi=debug
     /// [default: $RUST_LOG, else info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -72,6 +74,30 @@ pub struct Cli {
 
 /// The most reactors: more than any machine has processors for.
 pub const MAX_REACTORS: u16 = 256;
+
+fn portal(text: &str) -> Result<SocketAddr, String> {
+    PortalAddress::local(text).map_err(|expected| format!("expected: {expected}"))
+}
+
+impl Cli {
+    /// Finds two addresses to listen on that are in each other's way.
+    ///
+    /// # Errors
+    /// Which they are, and which of them to leave out.
+    pub fn check_portals(&self) -> Result<(), String> {
+        for (at, b) in self.iscsi_portals.iter().enumerate() {
+            let Some(a) = self.iscsi_portals[..at].iter().find(|a| overlap(**a, *b)) else { continue };
+            if a == b {
+                return Err(format!("--iscsi-portal {b} is given twice; leave one out"));
+            }
+            // The address of all takes the connections of the other: [::] those to IPv4 addresses, too.
+            let wider = [a, b].into_iter().max_by_key(|p| (p.ip().is_unspecified(), p.is_ipv6())).unwrap_or(a);
+            let other = if wider == a { b } else { a };
+            return Err(format!("--iscsi-portal {wider} listens on {other}, too; leave {other} out"));
+        }
+        Ok(())
+    }
+}
 
 fn size(text: &str) -> Result<u64, String> {
     let normal = value::check(Kind::Bytes, text).map_err(|expected| format!("expected: {expected}"))?;
@@ -112,11 +138,34 @@ mod tests {
     }
 
     #[test]
+    fn an_address_needs_no_port_and_no_other_in_its_way() {
+        let cli = |portals: &[&str]| {
+            let options = portals.iter().flat_map(|portal| ["--iscsi-portal", portal]);
+            Cli::try_parse_from(["scstd"].into_iter().chain(options)).unwrap()
+        };
+        let one: Vec<String> = cli(&["192.0.2.1", "[::1]"]).iscsi_portals.iter().map(ToString::to_string).collect();
+        assert_eq!(one, ["192.0.2.1:3260", "[::1]:3260"]);
+        for (portals, problem) in [
+            (&["127.0.0.1:5", "127.0.0.1:6", "[::1]:5"][..], None),
+            (&["127.0.0.1:5", "127.0.0.1:5"], Some("--iscsi-portal 127.0.0.1:5 is given twice; leave one out")),
+            (&["0.0.0.0:5", "[::]:5"], Some("--iscsi-portal [::]:5 listens on 0.0.0.0:5, too; leave 0.0.0.0:5 out")),
+            (
+                &["127.0.0.1", "0.0.0.0"],
+                Some("--iscsi-portal 0.0.0.0:3260 listens on 127.0.0.1:3260, too; leave 127.0.0.1:3260 out"),
+            ),
+        ] {
+            assert_eq!(cli(portals).check_portals().err().as_deref(), problem, "{portals:?}");
+        }
+    }
+
+    #[test]
     fn wrong_options_are_refused() {
         for arguments in [
             &["--reactors", "0"][..],
             &["--backend", "kqueue"],
             &["--iscsi-portal", "localhost"],
+            &["--iscsi-portal", "localhost:3260"],
+            &["--iscsi-portal", "::1"],
             &["--max-cmd-mem", "1k"],
             &["--config", "a", "--check", "b"],
         ] {

@@ -1,11 +1,10 @@
 //! A configured device as an open one: a virtual disk, or a device without data.
 
-use std::fs;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use scst_config::rules::{self, Support};
-use scst_config::{Attributes, Device, HandlerKind};
+use scst_config::{Device, HandlerKind};
 use scst_handler_perf::{PerfConfig, PerfDevice};
 use scst_handler_vdisk::{Change, Kind, OpenShard, ShardLink, Vdisk, VdiskConfig};
 use scst_reactor::backend::FileRegistry;
@@ -27,12 +26,13 @@ enum Opened {
 }
 
 impl Disk {
-    /// Opens a device for so many reactors. A backing file that is missing is no error, see [`Disk::poll`].
+    /// Opens a device for so many reactors. A backing file that is missing is no error, see [`Disk::poll`]. `instance`
+    /// tells this installation from others, see [`crate::identity`].
     ///
     /// # Errors
     /// Attributes that contradict each other, or do not fit the file.
-    pub fn open(name: &str, device: &Device, globals: &Attributes, reactors: u16) -> Result<Self> {
-        let opened = match configured(name, device, globals)? {
+    pub fn open(name: &str, device: &Device, instance: &str, reactors: u16) -> Result<Self> {
+        let opened = match configured(name, device, instance)? {
             Configured::Vdisk(config) => Opened::Vdisk(Arc::new(Vdisk::open(VdiskConfig { reactors, ..config })?)),
             Configured::Perf(config) => Opened::Perf(Arc::new(PerfDevice::open(config)?)),
         };
@@ -44,8 +44,8 @@ impl Disk {
     ///
     /// # Errors
     /// Attributes that contradict each other.
-    pub fn check(name: &str, device: &Device, globals: &Attributes) -> Result<()> {
-        match configured(name, device, globals)? {
+    pub fn check(name: &str, device: &Device) -> Result<()> {
+        match configured(name, device, "")? {
             Configured::Vdisk(config) => config.validate()?,
             Configured::Perf(config) => config.validate()?,
         }
@@ -58,6 +58,11 @@ impl Disk {
             Opened::Vdisk(vdisk) => vdisk.name(),
             Opened::Perf(device) => device.name(),
         }
+    }
+
+    /// What is behind it: the path of its file, if it has one.
+    pub fn behind(&self) -> &str {
+        &self.behind
     }
 
     /// What is behind it and how large it is, for the log.
@@ -177,11 +182,11 @@ impl Configured {
 }
 
 /// Every attribute that works is one of the handler's.
-fn configured(name: &str, device: &Device, globals: &Attributes) -> Result<Configured> {
+fn configured(name: &str, device: &Device, instance: &str) -> Result<Configured> {
     let mut config = Configured::new(device.handler, name);
     match &mut config {
-        Configured::Vdisk(config) => config.instance = instance(globals),
-        Configured::Perf(config) => config.instance = instance(globals),
+        Configured::Vdisk(config) => instance.clone_into(&mut config.instance),
+        Configured::Perf(config) => instance.clone_into(&mut config.instance),
     }
     for (attribute, values) in device.attributes.given() {
         let works = rules::find(device.attributes.table(), attribute).is_some_and(|r| r.support == Support::Works);
@@ -190,15 +195,6 @@ fn configured(name: &str, device: &Device, globals: &Attributes) -> Result<Confi
         }
     }
     Ok(config)
-}
-
-/// What goes into default serial numbers and identifiers: `setup_id`, else the identity of the machine. Two machines
-/// with a device of the same name must not look like two paths to one disk.
-fn instance(globals: &Attributes) -> String {
-    match globals.number("setup_id") {
-        Some(id) if id != 0 => format!("{id:x}"),
-        _ => fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -210,7 +206,7 @@ mod tests {
     fn device(text: &str) -> Result<Configured> {
         let configuration = parse("test", text.as_bytes())?.configuration;
         let (name, device) = configuration.devices.first_key_value().expect("a device");
-        configured(name, device, &configuration.globals)
+        configured(name, device, &crate::identity::chosen(&configuration.globals).unwrap_or_default())
     }
 
     #[test]
@@ -228,9 +224,7 @@ mod tests {
         };
         assert_eq!(config, Configured::Vdisk(expected));
         let config = device("HANDLER vdisk_nullio {\nDEVICE d {\nsize_mb 3\ndummy 0\n}\n}").unwrap();
-        let expected =
-            VdiskConfig { instance: instance(&Attributes::new(rules::GLOBAL)), ..VdiskConfig::null("d", 3 << 20) };
-        assert_eq!(config, Configured::Vdisk(expected));
+        assert_eq!(config, Configured::Vdisk(VdiskConfig::null("d", 3 << 20)));
         let config =
             device("setup_id 1\nHANDLER dev_tape_perf {\nDEVICE t {\nsize 8G\nstrict_security 0\n}\n}").unwrap();
         let expected = PerfConfig {

@@ -4,17 +4,21 @@
 //! * [`reactors`]: one thread for each loop.
 //! * [`control`]: the control thread, owner of the applied configuration: start, reload, stop.
 //! * [`disk`]: a configured device as an open virtual disk.
+//! * [`check`]: what `--check` finds around a configuration.
 //! * [`statistics`]: the report that SIGUSR1 asks for.
 //! * [`log_queue`]: log lines on their way to standard error.
-//! * [`cli`], [`state`], [`signals`], [`notify`]: what a daemon needs around that.
+//! * [`cli`], [`logging`], [`state`], [`identity`], [`signals`], [`notify`]: what a daemon needs around that.
 //!
 //! The control plane and the data plane share no lock: reactors get immutable snapshots by mail and answer by mail.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod cli;
 pub mod control;
 pub mod disk;
+pub mod identity;
 pub mod log_queue;
+pub mod logging;
 pub mod notify;
 pub mod reactor_loop;
 pub mod reactors;

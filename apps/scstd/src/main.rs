@@ -9,22 +9,20 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
-use scst_config::{Configuration, Invalid};
+use scst_config::{Configuration, Invalid, Severity, counted};
 use scst_core::Nanos;
 use scst_core::engine::Limits;
+use scst_protocol_iscsi::address::ISCSI_PORT;
 use scst_reactor::process;
+use scstd::check::{self, System};
 use scstd::cli::{Cli, MAX_REACTORS};
 use scstd::control::{Control, End, Event, reload};
-use scstd::disk::Disk;
 use scstd::log_queue::{LogDrain, LogQueue};
 use scstd::reactors::{CacheOptions, ReactorOptions, Reactors};
-use scstd::{signals, state};
+use scstd::{logging, signals, state};
 use tracing_subscriber::EnvFilter;
-
-/// iSCSI's port (RFC 7143 4.1).
-const ISCSI_PORT: u16 = 3260;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match &cli.check {
-        Some(file) => check(file),
+        Some(file) => check(&cli, file),
         None => serve(&cli),
     };
     match result {
@@ -55,9 +53,14 @@ fn main() -> ExitCode {
 
 /// Logs go to standard error, through a queue; the service manager adds the time.
 fn log(filter: Option<&str>) -> Result<(LogQueue, LogDrain)> {
-    let filter = match filter {
-        Some(filter) => EnvFilter::try_new(filter).with_context(|| format!("--log {filter}: no such filter"))?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    let (filter, refused) = match (filter, std::env::var("RUST_LOG")) {
+        (Some(text), _) => (logging::filter(text).with_context(|| format!("--log {text}"))?, None),
+        (None, Ok(text)) => match logging::filter(&text) {
+            Ok(filter) => (filter, None),
+            // It may be meant for another program.
+            Err(error) => (EnvFilter::new("info"), Some(format!("RUST_LOG={text}: {error}; info is used"))),
+        },
+        (None, Err(_)) => (EnvFilter::new("info"), None),
     };
     let (queue, drain) = LogQueue::start(std::io::stderr(), |lost| {
         tracing::warn!("{lost} log lines are lost: what reads the log was too slow, or could not be written to");
@@ -66,8 +69,8 @@ fn log(filter: Option<&str>) -> Result<(LogQueue, LogDrain)> {
     let lines = queue.clone();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(move || lines.clone());
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().with_ansi(false).init();
+    if logging::is_journal() {
+        builder.without_time().with_ansi(false).map_event_format(logging::WithPriority).init();
     } else {
         builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
     }
@@ -77,21 +80,35 @@ fn log(filter: Option<&str>) -> Result<(LogQueue, LogDrain)> {
         let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
         tracing::error!("thread {}: {panic}{trace}", thread::current().name().unwrap_or("without a name"));
     }));
+    if let Some(refused) = refused {
+        tracing::warn!("{refused}");
+    }
     Ok((queue, drain))
 }
 
 /// `--check`.
-fn check(file: &Path) -> Result<ExitCode> {
+fn check(cli: &Cli, file: &Path) -> Result<ExitCode> {
     let parsed = reload::read(file)?;
     for warning in &parsed.warnings {
         eprintln!("{warning}");
     }
     let configuration = parsed.configuration;
-    for (name, device) in &configuration.devices {
-        Disk::check(name, device, &configuration.globals)?;
+    let system = System::here(state::candidates(cli.state_dir.as_deref()));
+    let findings = check::configuration(file, &configuration, &system);
+    for finding in &findings {
+        eprintln!("{}: {finding}", file.display());
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    if errors > 0 {
+        eprintln!("{}: {}", file.display(), counted(errors, "error"));
+        return Ok(ExitCode::FAILURE);
     }
     let targets: usize = configuration.drivers.values().map(|d| d.targets.len()).sum();
-    println!("{}: good: {} devices, {targets} targets", file.display(), configuration.devices.len());
+    let (devices, targets) = (counted(configuration.devices.len(), "device"), counted(targets, "target"));
+    println!("{}: good: {devices}, {targets}", file.display());
+    if configuration.devices.values().any(|device| device.attributes.text_if_known("filename").is_some()) {
+        println!("not checked: {}", check::NOT_CHECKED);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,6 +120,9 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
             for warning in &parsed.warnings {
                 tracing::warn!("{warning}");
             }
+            if let Some(finding) = check::readable_secrets(file, &parsed.configuration) {
+                tracing::warn!("{}; {}", finding.message, finding.remedy);
+            }
             parsed.configuration
         }
         None => embedded_default(cli)?,
@@ -111,6 +131,7 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
         Ok(limit) => tracing::debug!("at most {limit} open files"),
         Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
     }
+    let portals = portals(cli)?;
     let (events, received) = mpsc::channel();
     let options = ReactorOptions {
         reactors: cli.reactors.unwrap_or_else(default_reactors),
@@ -121,14 +142,19 @@ fn serve(cli: &Cli) -> Result<ExitCode> {
         register_buffers: cli.register_buffers,
     };
     let reactors = Reactors::start(&options, &events)?;
-    tracing::info!("{} reactors, back-end {}", options.reactors, reactors.backend);
+    tracing::info!("{}, back-end {}", counted(options.reactors.into(), "reactor"), reactors.backend);
     signals::forward(move |signal| drop(events.send(Event::Signal(signal)))).context("cannot catch signals")?;
-    let mut control = Control::new(reactors, received, cli.config.clone(), portals(cli)?, cli.state_dir.clone());
+    let mut control = Control::new(reactors, received, cli.config.clone(), portals, cli.state_dir.clone());
     if let Err(error) = control.start(&configuration) {
         control.abandon();
         return Err(error);
     }
     if cli.config.is_none() {
+        if let Some(reason) = control.unusable().first() {
+            let error = anyhow!("there is nothing to export: {reason}");
+            control.abandon();
+            return Err(error);
+        }
         print_how_to_connect(cli, &control)?;
     }
     Ok(match control.run() {
@@ -169,6 +195,7 @@ fn default_reactors() -> u16 {
 }
 
 fn portals(cli: &Cli) -> Result<Vec<SocketAddr>> {
+    cli.check_portals().map_err(|problem| anyhow!(problem))?;
     if !cli.iscsi_portals.is_empty() {
         return Ok(cli.iscsi_portals.clone());
     }

@@ -15,6 +15,11 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Not up yet, and why.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
 /// A reload begins.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

@@ -1,11 +1,13 @@
 //! The state directory, and what is exported when nobody says what: one sparse file.
 
 use std::env;
-use std::fs::{self, OpenOptions};
-use std::net::SocketAddr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use scst_protocol_iscsi::address::PortalAddress;
 
 /// Where a system installation keeps its state.
 const SYSTEM: &str = "/var/lib/scst";
@@ -30,15 +32,28 @@ pub fn directory(chosen: Option<&Path>) -> Result<PathBuf> {
     if fs::create_dir_all(SYSTEM).is_ok() && is_writable(Path::new(SYSTEM)) {
         return Ok(PathBuf::from(SYSTEM));
     }
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let Some(base) = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".local/state"))) else {
+    let Some(directory) = of_user() else {
         bail!("{SYSTEM} is not writable and neither XDG_STATE_HOME nor HOME is set; name a directory with --state-dir");
     };
-    let directory = base.join("scst");
     fs::create_dir_all(&directory).with_context(|| {
         format!("cannot make the state directory {}; choose one with --state-dir", directory.display())
     })?;
     Ok(directory)
+}
+
+/// The directories that [`directory`] chooses from, without making one.
+pub fn candidates(chosen: Option<&Path>) -> Vec<PathBuf> {
+    match chosen {
+        Some(directory) => vec![directory.to_owned()],
+        None => [PathBuf::from(SYSTEM)].into_iter().chain(of_user()).collect(),
+    }
+}
+
+/// Where a user without rights over the system keeps state.
+fn of_user() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".local/state")))?;
+    Some(base.join("scst"))
 }
 
 /// Whether a file can be made there. Asking is the only answer that counts for every kind of permission.
@@ -48,16 +63,49 @@ fn is_writable(directory: &Path) -> bool {
     made && fs::remove_file(&probe).is_ok()
 }
 
+/// Makes a file that is whole from the first moment: it gets its name when `fill` is done and everything is on disk. A
+/// file that is there already stays as it is.
+///
+/// # Errors
+/// What the system says.
+pub fn make(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(name);
+    // What an earlier process of this number has left.
+    drop(fs::remove_file(&new));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        match fs::hard_link(&new, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Not every file system has hard links.
+            Err(_) if !path.exists() => fs::rename(&new, path),
+            result => result,
+        }
+    };
+    let made = write();
+    drop(fs::remove_file(&new));
+    made
+}
+
 /// Makes the default disk, if it is not there yet, and gives the configuration that exports it.
 ///
 /// # Errors
 /// The file cannot be made.
 pub fn default_export(directory: &Path) -> Result<String> {
     let disk = directory.join("disk1.img");
-    if !disk.exists() {
-        let context = || format!("cannot make {}; choose another directory with --state-dir", disk.display());
-        let file = OpenOptions::new().write(true).create_new(true).open(&disk).with_context(context)?;
-        file.set_len(DEFAULT_DISK_BYTES).with_context(context)?;
+    let context = || format!("cannot make {}; choose another directory with --state-dir", disk.display());
+    match fs::metadata(&disk) {
+        // An empty file has no data to lose: whoever made it has not come to the end.
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
+            let file = OpenOptions::new().write(true).open(&disk).with_context(context)?;
+            file.set_len(DEFAULT_DISK_BYTES).with_context(context)?;
+        }
+        Ok(_) => {}
+        Err(_) => make(&disk, |file| file.set_len(DEFAULT_DISK_BYTES)).with_context(context)?,
     }
     let disk = fs::canonicalize(&disk)?;
     let Some(disk) = disk.to_str() else {
@@ -86,30 +134,26 @@ pub fn default_export(directory: &Path) -> Result<String> {
 
 /// How to connect to the default export.
 pub fn how_to_connect(disk: &Path, portal: SocketAddr) -> String {
-    let (ip, port) = (portal.ip(), portal.port());
     // Tools want an address to go to, not "all addresses".
-    let host = match ip {
-        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        std::net::IpAddr::V4(ip) => ip.to_string(),
-    };
+    let ip = if portal.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { portal.ip() };
+    let portal = PortalAddress { ip, scope: 0, port: Some(portal.port()) };
     let target = DEFAULT_TARGET;
     format!(
         "\
 scstd exports {} as an iSCSI disk.
 
-  portal  {host}:{port}
+  portal  {portal}
   target  {target}, LUN 0
 
 From Linux, as root, with open-iscsi (the disk appears in lsblk):
-  iscsiadm -m discovery -t sendtargets -p {host}:{port}
-  iscsiadm -m node -T {target} -p {host}:{port} --login
-  iscsiadm -m node -T {target} -p {host}:{port} --logout
+  iscsiadm -m discovery -t sendtargets -p {portal}
+  iscsiadm -m node -T {target} -p {portal} --login
+  iscsiadm -m node -T {target} -p {portal} --logout
 
 Without root:
-  iscsi-ls -s iscsi://{host}:{port}
-  qemu-img info iscsi://{host}:{port}/{target}/0
-  qemu-img convert -n -O raw some-image.qcow2 iscsi://{host}:{port}/{target}/0
+  iscsi-ls -s iscsi://{portal}
+  qemu-img info iscsi://{portal}/{target}/0
+  qemu-img convert -n -O raw some-image.qcow2 iscsi://{portal}/{target}/0
 
 For disks of your own: scstd --config FILE; see scst.conf(5) and examples/. Stop with Ctrl-C.
 ",
@@ -129,9 +173,30 @@ mod tests {
         assert_eq!(parsed.warnings, []);
         let disk = directory.path().join("disk1.img");
         assert_eq!(fs::metadata(&disk).unwrap().len(), 1 << 30);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+        // As an interrupted start of an earlier version has left it.
+        fs::write(&disk, b"").unwrap();
+        assert_eq!(default_export(directory.path()).unwrap(), text);
+        assert_eq!(fs::metadata(&disk).unwrap().len(), 1 << 30);
         fs::write(&disk, b"mine").unwrap();
         assert_eq!(default_export(directory.path()).unwrap(), text);
         assert_eq!(fs::read(&disk).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let interrupted = make(&path, |file| {
+            file.set_len(5)?;
+            assert!(!path.exists());
+            Err(io::Error::other("no space"))
+        });
+        assert_eq!(interrupted.unwrap_err().to_string(), "no space");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        make(&path, |file| file.set_len(7)).unwrap();
+        make(&path, |file| file.set_len(8)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 7, "what is there stays");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Reactor {
         let mut reactor = Self { mail, reports, thread, portal: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let text = format!("HANDLER {handler} {{\n DEVICE disk1 {{\n {attributes}\n }}\n}}\n");
         let configuration: Configuration = parse("test", text.as_bytes()).unwrap().configuration;
-        let disk = Disk::open("disk1", &configuration.devices["disk1"], &configuration.globals, 1).unwrap();
+        let disk = Disk::open("disk1", &configuration.devices["disk1"], "", 1).unwrap();
         let device = DeviceId(0);
         reactor.ask(Request::AddDevice { id: device, device: disk.source() });
         let luns = Arc::new(LunMap::new([LunEntry { lun: 0, device, read_only: false }]));

@@ -6,6 +6,8 @@ mod common;
 #[path = "daemon/log.rs"]
 mod log;
 mod statistics;
+#[path = "daemon/unopened.rs"]
+mod unopened;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
@@ -91,6 +93,35 @@ fn what_an_initiator_sees_depends_on_its_name() {
     // Read-only under this LUN is not read-only under the other.
     login(&daemon, "iqn.2026-01.example:host1").run(Command::write_blocks(7, 0, 512, blocks(1, 1))).unwrap();
     assert_eq!(second.run(Command::read_blocks(0, 0, 1, 512)).unwrap().data_in, blocks(1, 1));
+}
+
+#[test]
+fn an_exclamation_mark_keeps_out() {
+    let disks = Disks::new(&[("a", 1 << 20), ("b", 2 << 20)]);
+    let devices = ["a", "b"].map(|d| disk(&disks, d, "")).concat();
+    let target = "
+        LUN 0 a
+        allowed_portal 127.0.0.*
+        allowed_portal !127.0.0.2
+        GROUP g { INITIATOR iqn.2026-01.example:host*
+            INITIATOR !iqn.2026-01.example:host1
+            LUN 0 b
+        }
+    }
+    TARGET iqn.2026-01.example:hidden {
+        enabled 1
+        LUN 0 a
+        allowed_portal !127.0.0.1
+        allowed_portal 127.*";
+    let daemon = Scstd::start_with(options(&config(&devices, target), &[])).unwrap();
+    let found = Initiator::discover(daemon.portal(), LoginConfig::discovery(HOST), "All").unwrap();
+    assert_eq!(found.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), [TARGET]);
+    let hidden = LoginConfig::normal(HOST, "iqn.2026-01.example:hidden");
+    assert!(Initiator::connect(daemon.portal(), hidden).is_err());
+    for (name, blocks) in [("host2", 4096), ("host1", 2048), ("HOST1", 2048), ("other", 2048)] {
+        let mut host = login(&daemon, &format!("iqn.2026-01.example:{name}"));
+        assert_eq!(host.capacity(0).unwrap().blocks, blocks, "{name}");
+    }
 }
 
 #[test]
@@ -320,7 +351,7 @@ fn a_disabled_target_lets_nobody_in_and_enabling_it_does() {
     assert_eq!(refused, "login refused with status class 0x02 detail 0x03");
     daemon.write_config(&on).unwrap();
     daemon.signal("HUP").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     let mut host = login(&daemon, HOST);
     // And off again: live sessions end.
     daemon.write_config(&off).unwrap();
@@ -370,7 +401,7 @@ fn the_service_manager_is_told() {
             }
         }
     };
-    let status = format!("READY=1\nSTATUS=1 devices, 1 targets, portals {}\n", daemon.portal());
+    let status = format!("READY=1\nSTATUS=1 device, 1 target, portals {}\n", daemon.portal());
     assert_eq!(next(false), status);
     assert_eq!(next(true), "WATCHDOG=1\n");
     daemon.signal("HUP").unwrap();
@@ -390,7 +421,7 @@ fn a_device_with_other_attributes_is_opened_anew_under_its_lun() {
     daemon.write_config(&config(&disk(&disks, "disk1", "blocksize 4096"), "LUN 0 disk1")).unwrap();
     daemon.signal("HUP").unwrap();
     daemon.wait_for_log("device disk1 is opened anew (changed: blocksize)").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     assert_ne!(host.clear_unit_attentions(0).unwrap(), [], "the initiator hears of it");
     let capacity = host.capacity(0).unwrap();
     assert_eq!((capacity.blocks, capacity.block_size), (256, 4096));

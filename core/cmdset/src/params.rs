@@ -2,7 +2,7 @@
 
 use scst_scsi::DeviceType;
 use scst_scsi::bytes::Writer;
-use scst_scsi::designator::Naa;
+use scst_scsi::designator::{MAX_T10_SPECIFIC, Naa};
 use scst_scsi::inquiry::{Tpgs, version_descriptor};
 
 /// The longest data phase of one command; MAXIMUM TRANSFER LENGTH of VPD B0h says the same. The mid-level's buffers are
@@ -156,7 +156,7 @@ impl DiskParameters {
             vendor: "SCST_FIO".to_owned(),
             product: name.to_owned(),
             revision: "3110".to_owned(),
-            t10_device_id: format!("{serial}-{name}"),
+            t10_device_id: t10_device_id(&serial, name, id),
             serial,
             naa: Naa::locally_assigned(id >> 4),
             eui64: locally_administered(id),
@@ -206,6 +206,17 @@ pub struct PortIdentity<'a> {
     pub target_name: &'a str,
     /// RELATIVE TARGET PORT IDENTIFIER.
     pub relative_port: u16,
+}
+
+/// The vendor specific part of the T10 vendor ID designator: serial number and name. A name that does not fit into the
+/// designator is cut, and the whole hash tells it from others that begin alike.
+fn t10_device_id(serial: &str, name: &str, id: u64) -> String {
+    let whole = format!("{serial}-{name}");
+    if whole.len() <= MAX_T10_SPECIFIC {
+        return whole;
+    }
+    let hash = format!("-{id:016x}");
+    format!("{}{hash}", &whole[..whole.floor_char_boundary(MAX_T10_SPECIFIC - hash.len())])
 }
 
 /// FNV-1a over both names: not a secret, only stable and well spread.

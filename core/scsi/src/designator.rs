@@ -2,6 +2,13 @@
 
 use crate::bytes::{Writer, be};
 
+/// The longest designator: DESIGNATOR LENGTH has one byte.
+pub const MAX_DESIGNATOR: usize = u8::MAX as usize;
+/// The longest vendor specific part of a T10 vendor ID designator.
+pub const MAX_T10_SPECIFIC: usize = MAX_DESIGNATOR - 8;
+/// The longest SCSI name: terminated and padded to a multiple of four it must still fit.
+pub const MAX_SCSI_NAME: usize = (MAX_DESIGNATOR & !3) - 1;
+
 /// What a designator names (SPC-6 table 579).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Association {
@@ -72,13 +79,13 @@ impl Naa {
 /// The designator proper.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DesignatorId<'a> {
-    /// Type 0h, binary.
+    /// Type 0h, binary; cut to [`MAX_DESIGNATOR`] bytes.
     VendorSpecific(&'a [u8]),
     /// Type 1h: T10 VENDOR IDENTIFICATION (8 characters) and a vendor's own, in ASCII.
     T10VendorId {
         /// Eight characters; shorter ones are padded with spaces.
         vendor: &'a str,
-        /// The rest.
+        /// The rest; cut to [`MAX_T10_SPECIFIC`] bytes.
         specific: &'a str,
     },
     /// Type 2h, eight bytes.
@@ -97,7 +104,7 @@ pub enum DesignatorId<'a> {
     LogicalUnitGroup(u16),
     /// Type 7h.
     Md5([u8; 16]),
-    /// Type 8h, UTF-8; zero-terminated and padded to a multiple of four on the wire.
+    /// Type 8h, UTF-8; cut to [`MAX_SCSI_NAME`] bytes, zero-terminated and padded to a multiple of four on the wire.
     ScsiName(&'a str),
     /// Type Ah: an RFC 4122 UUID.
     Uuid([u8; 16]),
@@ -178,8 +185,10 @@ impl<'a> Designator<'a> {
 impl<'a> DesignatorId<'a> {
     fn emit(&self, w: &mut Writer<'_>) {
         match *self {
-            Self::VendorSpecific(bytes) => w.bytes(bytes),
-            Self::T10VendorId { vendor, specific } => w.ascii(vendor, 8).ascii(specific, specific.len()),
+            Self::VendorSpecific(bytes) => w.bytes(&bytes[..bytes.len().min(MAX_DESIGNATOR)]),
+            Self::T10VendorId { vendor, specific } => {
+                w.ascii(vendor, 8).ascii(specific, specific.len().min(MAX_T10_SPECIFIC))
+            }
             Self::Eui64(id) => w.u64(id),
             Self::Eui64Directory(id, directory) => w.u64(id).u32(directory),
             Self::Eui64Extended(extension, id) => w.u64(extension).u64(id),
@@ -188,6 +197,7 @@ impl<'a> DesignatorId<'a> {
             Self::RelativeTargetPort(id) | Self::TargetPortGroup(id) | Self::LogicalUnitGroup(id) => w.u16(0).u16(id),
             Self::Md5(id) => w.bytes(&id),
             Self::ScsiName(name) => {
+                let name = &name[..name.floor_char_boundary(MAX_SCSI_NAME)];
                 let padded = (name.len() + 1).next_multiple_of(4);
                 w.bytes(name.as_bytes()).zeros(padded - name.len())
             }
@@ -254,6 +264,22 @@ mod tests {
         let mut expected = vec![0x53, 0xa8, 0, 12];
         expected.extend_from_slice(b"iqn.x:abc\0\0\0");
         assert_eq!(emit(Designator::target_device(Some(ProtocolIdentifier::ISCSI), name)), expected);
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_length_byte_is_cut() {
+        let long = "x".repeat(300);
+        let (vendor, specific) = ("SCST", long.as_str());
+        for (id, length) in [
+            (DesignatorId::VendorSpecific(long.as_bytes()), 255),
+            (DesignatorId::T10VendorId { vendor, specific }, 255),
+            (DesignatorId::ScsiName(&long), 252),
+            (DesignatorId::ScsiName(&"ä".repeat(126)), 252),
+        ] {
+            let wire = emit(Designator::logical_unit(id));
+            assert_eq!((usize::from(wire[3]), wire.len()), (length, 4 + length));
+            assert_eq!(Designator::parse(&wire).map(|(_, rest)| rest), Some(&[][..]));
+        }
     }
 
     #[test]

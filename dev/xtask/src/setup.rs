@@ -1,6 +1,8 @@
 //! Installs what the tests need from the distribution, and says so when it cannot.
 
+use std::env;
 use std::fs;
+use std::io::{self, IsTerminal, Write};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -98,6 +100,18 @@ fn apt_install(packages: &[&str], release: Option<&str>) -> Result<()> {
     cargo::run(apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
+/// The file with the package source that is added.
+const SOURCES: &str = "/etc/apt/sources.list.d/scst-backports.list";
+
+/// Tells whether somebody is there to be asked.
+fn may_ask(is_ci: bool, is_terminal: bool) -> bool {
+    is_terminal && !is_ci
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
 /// Makes sure that the backports are among apt's sources, at the address the release itself comes from.
 fn add_backports() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release")?;
@@ -119,7 +133,20 @@ fn add_backports() -> Result<String> {
         .context("apt has no source for the release itself")?;
     let (uri, key) = source;
     let signed = if key.starts_with('/') { format!("[signed-by={key}] ") } else { String::new() };
-    fs::write("/etc/apt/sources.list.d/scst-backports.list", format!("deb {signed}{uri} {backports} main\n"))?;
+    let line = format!("deb {signed}{uri} {backports} main");
+    println!(
+        "packages of {backports} are needed, because newer versions of some are installed; apt does not know it yet"
+    );
+    println!("this adds {SOURCES} with the line: {line}");
+    let is_ci = env::var("CI").is_ok_and(|ci| ci == "true");
+    if may_ask(is_ci, io::stdin().is_terminal()) {
+        print!("add it? [y/N] ");
+        io::stdout().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        ensure!(is_yes(&answer), "not added; install the packages yourself");
+    }
+    fs::write(SOURCES, format!("{line}\n"))?;
     cargo::run(Command::new("apt-get").args(["-qq", "update"]))?;
     Ok(backports)
 }
@@ -127,6 +154,17 @@ fn add_backports() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_source_is_added_after_a_yes_where_somebody_can_say_it() {
+        assert!(may_ask(false, true));
+        assert!(!may_ask(true, true) && !may_ask(false, false) && !may_ask(true, false));
+        for (answer, expected) in
+            [("y\n", true), ("Yes\n", true), ("\n", false), ("", false), ("n\n", false), ("yep\n", false)]
+        {
+            assert_eq!(is_yes(answer), expected, "{answer:?}");
+        }
+    }
 
     #[test]
     fn a_package_counts_only_when_it_is_installed() {

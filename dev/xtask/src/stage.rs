@@ -1,12 +1,15 @@
 //! The stages of `cargo xtask test` and the account of how each went.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use crate::{conformance, cost, fuzz, layers, setup, sim, tests, vm};
+use crate::{cargo, conformance, cost, fuzz, layers, setup, sim, tests, vm};
 
 /// One step of the whole test, in the order they run: what is cheap to find comes first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -82,12 +85,55 @@ impl Tally {
 pub(crate) struct Report {
     lines: Vec<(String, Tally, Duration)>,
     left_out: Vec<String>,
+    /// How far the whole test is, for the heading of the next stage.
+    place: String,
+    /// How long each stage took when it passed last, in seconds.
+    usual: BTreeMap<String, u64>,
+}
+
+/// Where the durations are kept from one run to the next.
+fn durations_file() -> PathBuf {
+    cargo::target_directory().join("xtask-durations")
+}
+
+/// Reads durations: a name and seconds in each line. Other lines are left out.
+fn durations(text: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (name, seconds) = line.split_once(' ')?;
+        Some((name.to_owned(), seconds.parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn usual(seconds: Option<&u64>) -> String {
+    seconds.map_or_else(String::new, |seconds| format!(" (last time {})", duration(*seconds)))
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        _ => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+/// Says how much there is to do, and how long that took before.
+fn plan(stages: &[String], usual: &BTreeMap<String, u64>) -> String {
+    let (known, new): (Vec<&String>, Vec<&String>) = stages.iter().partition(|stage| usual.contains_key(*stage));
+    let total: u64 = known.iter().filter_map(|stage| usual.get(*stage)).sum();
+    let count = if stages.len() == 1 { "1 stage".to_owned() } else { format!("{} stages", stages.len()) };
+    match (known.len(), new.len()) {
+        (0, _) => format!("{count}; the first run downloads and builds everything, so it takes longer than later ones"),
+        (_, 0) => format!("{count}; last time they took {}", duration(total)),
+        (_, _) => {
+            format!("{count}; last time {} of them took {}, the others have not run yet", known.len(), duration(total))
+        }
+    }
 }
 
 impl Report {
     /// Runs one stage and takes it to the account; says whether it passed.
     pub(crate) fn run(&mut self, name: &str, body: impl FnOnce() -> Result<Tally>) -> bool {
-        println!("\n== {name}");
+        println!("\n== {}{name}{}", self.place, usual(self.usual.get(name)));
         let started = Instant::now();
         let result = body().and_then(|tally| {
             ensure!(tally.passed + tally.failed > 0, "it ran no test");
@@ -99,6 +145,16 @@ impl Report {
         });
         self.lines.push((name.to_owned(), tally, started.elapsed()));
         tally.failed == 0
+    }
+
+    /// Keeps how long the stages took, for the next run to say.
+    fn remember(&mut self) {
+        let passed = self.lines.iter().filter(|(_, tally, _)| tally.failed == 0);
+        self.usual.extend(passed.map(|(name, _, elapsed)| (name.clone(), elapsed.as_secs())));
+        let text: String = self.usual.iter().map(|(name, seconds)| format!("{name} {seconds}\n")).collect();
+        if let Err(error) = fs::write(durations_file(), text) {
+            println!("{}: {error}; the next run will not know how long this one took", durations_file().display());
+        }
     }
 
     /// Prints the account, last of all the totals.
@@ -126,20 +182,40 @@ impl Report {
 /// Runs the chosen stages, or all, up to the first that fails unless `keep_going`.
 pub(crate) fn test(chosen: &[Stage], keep_going: bool) -> ExitCode {
     let stages = if chosen.is_empty() { Stage::value_variants() } else { chosen };
-    let mut report = Report::default();
+    let usual = durations(&fs::read_to_string(durations_file()).unwrap_or_default());
+    let names: Vec<String> = stages.iter().map(|stage| stage.name()).collect();
+    println!("{}", plan(&names, &usual));
+    let mut report = Report { usual, ..Report::default() };
     let mut left = stages.iter();
-    for stage in left.by_ref() {
+    for (at, stage) in (1..).zip(left.by_ref()) {
+        report.place = format!("[{at}/{}] ", stages.len());
         if !report.run(&stage.name(), || stage.run()) && !keep_going {
             break;
         }
     }
     report.left_out = left.map(|stage| stage.name()).collect();
+    report.remember();
     report.close()
 }
 
 #[cfg(test)]
 mod tests_of_the_account {
     use super::*;
+
+    #[test]
+    fn the_plan_says_how_long_it_took_last_time() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let usual = durations("fmt 3\nunit 600\nbroken\nalso broken\n");
+        assert_eq!(usual.len(), 2);
+        assert_eq!(plan(&names(&["fmt", "unit"]), &usual), "2 stages; last time they took 11 min");
+        assert_eq!(plan(&names(&["fmt"]), &usual), "1 stage; last time they took 3 s");
+        assert_eq!(
+            plan(&names(&["fmt", "sim"]), &usual),
+            "2 stages; last time 1 of them took 3 s, the others have not run yet"
+        );
+        let first = "2 stages; the first run downloads and builds everything, so it takes longer than later ones";
+        assert_eq!(plan(&names(&["fmt", "sim"]), &BTreeMap::new()), first);
+    }
 
     #[test]
     fn a_stage_that_ran_nothing_or_broke_has_failed() {

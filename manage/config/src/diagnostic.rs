@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::MAX_FINDINGS;
+use crate::{MAX_FINDINGS, counted};
 
 /// A place in the file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -94,8 +94,7 @@ impl fmt::Display for Invalid {
         for diagnostic in &self.diagnostics {
             writeln!(f, "{diagnostic}")?;
         }
-        let plural = if self.errors == 1 { "error" } else { "errors" };
-        write!(f, "{}: {} {plural}", self.file, self.errors)
+        write!(f, "{}: {}", self.file, counted(self.errors, "error"))
     }
 }
 
@@ -107,11 +106,13 @@ pub(crate) struct Collector<'a> {
     found: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
+    /// The last finding is among `found`, not only counted.
+    kept: bool,
 }
 
 impl<'a> Collector<'a> {
     pub(crate) fn new(file: &'a str, text: &'a [u8]) -> Self {
-        Self { file, text, found: Vec::new(), errors: 0, warnings: 0 }
+        Self { file, text, found: Vec::new(), errors: 0, warnings: 0, kept: false }
     }
 
     pub(crate) fn text(&self) -> &'a [u8] {
@@ -128,7 +129,7 @@ impl<'a> Collector<'a> {
 
     /// The last finding is about a line with a secret: do not repeat the line.
     pub(crate) fn hide_line(&mut self) {
-        if let Some(last) = self.found.last_mut().filter(|_| self.errors <= MAX_FINDINGS) {
+        if let Some(last) = self.found.last_mut().filter(|_| self.kept) {
             last.excerpt.clear();
         }
     }
@@ -140,7 +141,8 @@ impl<'a> Collector<'a> {
         };
         *count += 1;
         // A hostile file has as many errors as bytes; past the limit only the count is of interest.
-        if *count > MAX_FINDINGS {
+        self.kept = *count <= MAX_FINDINGS;
+        if !self.kept {
             return;
         }
         let excerpt = self.line_at(span.from);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::counted;
 use crate::model::{Attributes, Configuration, Device, Driver, DriverKind, Group, Lun, Luns, Target};
 use crate::rules;
 use crate::value;
@@ -271,6 +272,23 @@ fn shown(values: &Attributes, name: &str) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
+impl Change {
+    /// The devices that the LUNs of this step name.
+    pub fn devices(&self) -> BTreeSet<&str> {
+        let luns: Vec<&Lun> = match self {
+            Self::AddTarget { target, .. } => target.all_luns().collect(),
+            Self::Target { change: TargetChange::AddGroup { group }, .. } => group.luns.values().collect(),
+            Self::Target {
+                change: TargetChange::AddLun { lun, .. } | TargetChange::ReplaceLun { lun, .. }, ..
+            } => {
+                vec![lun]
+            }
+            _ => Vec::new(),
+        };
+        luns.into_iter().map(|lun| lun.device.as_str()).collect()
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -285,7 +303,8 @@ impl fmt::Display for Change {
             }
             Self::RemoveDevice { name } => write!(f, "device {name} is closed"),
             Self::AddTarget { name, target, .. } => {
-                write!(f, "new target {name} ({} LUNs, {} groups)", target.luns.len(), target.groups.len())
+                let (luns, groups) = (counted(target.luns.len(), "LUN"), counted(target.groups.len(), "group"));
+                write!(f, "new target {name} ({luns}, {groups})")
             }
             Self::RemoveTarget { name, .. } => write!(f, "target {name} is gone"),
             Self::Target { name, change, .. } => write!(f, "target {name}: {change}"),

@@ -8,11 +8,13 @@
 //! * [`Configuration`]: devices, target drivers, targets, groups, LUNs; its `Display` writes the canonical file.
 //! * [`rules`]: name, values, default and meaning of every attribute; the manual page is checked against it.
 //!
-//! It opens no file, knows no handler and no target driver, and never changes anything by itself.
+//! It opens no file, knows no handler and no target driver, and never changes anything by itself. How patterns match and
+//! addresses are written it has from where they are used: `scst_core::config::pattern`, `scst_protocol_iscsi::address`.
 #![forbid(unsafe_code)]
 
 pub mod diagnostic;
 pub mod difference;
+mod doubts;
 mod lower;
 pub mod model;
 pub mod names;
@@ -33,6 +35,11 @@ pub const MAX_DEPTH: usize = 8;
 pub const MAX_WORD_BYTES: usize = 4096;
 /// More errors (and warnings) than this are only counted: the first ones say enough.
 pub const MAX_FINDINGS: usize = 50;
+
+/// Writes a number of things: "1 device", "2 devices".
+pub fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
 
 /// A file that is fit to be applied.
 #[derive(Clone, PartialEq, Eq, Debug)]

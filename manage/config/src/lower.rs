@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::diagnostic::{Collector, Span};
+use crate::doubts::{self, Clash};
 use crate::model::{
     Attributes, Configuration, Device, DeviceGroup, Driver, DriverKind, Group, HandlerKind, Lun, Luns, MAX_LUN, Target,
     TargetGroup,
@@ -33,6 +34,8 @@ struct Places {
     uses: Vec<(String, Span, String)>,
     relative_ids: HashMap<String, (Span, String)>,
     filenames: HashMap<String, String>,
+    /// Identifiers (attribute, value) with the line and name of the device that has them.
+    identifiers: HashMap<(&'static str, String), (u32, String)>,
 }
 
 /// What the groups of one target have said so far.
@@ -141,7 +144,32 @@ impl Lowering<'_, '_> {
         self.configuration.devices.insert(name.text.clone(), device);
     }
 
+    /// Identifiers that initiators tell disks apart by.
+    fn check_identifiers(&mut self, name: &Word, object: &str, device: &Device) {
+        for attribute in ["naa_id", "eui64_id", "t10_dev_id", "usn"] {
+            let Some(value) = device.attributes.text(attribute) else { continue };
+            let key = (attribute, value.to_owned());
+            let Some((line, other)) = self.places.identifiers.get(&key) else {
+                self.places.identifiers.insert(key, (name.span.line, name.text.clone()));
+                continue;
+            };
+            let message = format!("{attribute} {value:?} is also that of DEVICE {other} in line {line}");
+            let remedy = "initiators take both for one disk and mix their data; give each device its own, or none";
+            self.found.warning(name.span, object, message, remedy);
+        }
+    }
+
     fn check_device(&mut self, name: &Word, object: &str, device: &Device, filename_said: bool) {
+        self.check_identifiers(name, object, device);
+        let block = device.attributes.number("blocksize").unwrap_or(0);
+        if let Some(bytes) = device.attributes.text_if_known("opt_trans_len").and_then(|n| n.parse::<u64>().ok())
+            && block != 0
+            && bytes % block != 0
+        {
+            let message = format!("opt_trans_len {bytes} is not a multiple of the block size {block}");
+            let rounded = bytes - bytes % block;
+            self.found.warning(name.span, object, message, format!("it is rounded down to {rounded}; write that"));
+        }
         let given = |attribute| device.attributes.is_given(attribute);
         let set = |attribute| device.attributes.text_if_known(attribute) == Some("1");
         if set("write_through") && set("nv_cache") {
@@ -233,6 +261,15 @@ impl Lowering<'_, '_> {
                 _ => self.attribute(inner, &object, &mut driver.attributes, &["TARGET"]),
             }
         }
+        self.check_accounts(name.span, &object, &driver.attributes);
+        let asks = |attributes: &Attributes| !attributes.values("IncomingUser").is_empty();
+        if asks(&driver.attributes) {
+            for (target, _) in driver.targets.iter().filter(|(_, target)| !asks(&target.attributes)) {
+                let message = format!("discovery asks for a password, TARGET {target} does not");
+                let remedy = "whoever knows the name of the target can log in; add an IncomingUser to it";
+                self.found.warning(name.span, &object, message, remedy);
+            }
+        }
         if !driver.attributes.flag("enabled") && !driver.targets.is_empty() {
             let remedy = "add the line: enabled 1";
             self.found.warning(name.span, &object, "the driver is not enabled; nobody can connect", remedy);
@@ -276,7 +313,43 @@ impl Lowering<'_, '_> {
         Some((name, target))
     }
 
+    /// Accounts that cannot work, or that keep nobody out.
+    fn check_accounts(&mut self, span: Span, object: &str, attributes: &Attributes) {
+        for clash in doubts::clashes(&attributes.values("IncomingUser"), attributes.text("OutgoingUser")) {
+            match clash {
+                Clash::TwoSecrets(name) => {
+                    let message = format!("IncomingUser {name} has two secrets");
+                    self.found.error(span, object, message, "only the first could work; remove one of the two lines");
+                }
+                Clash::SameSecret(incoming, outgoing) => {
+                    let message = format!("IncomingUser {incoming} and OutgoingUser {outgoing} have the same secret");
+                    // The login refuses it, see scst_protocol_iscsi::chap.
+                    let remedy = "a peer could send back what it was sent, so logins are refused; change one of them";
+                    self.found.error(span, object, message, remedy);
+                }
+                Clash::OutgoingAlone(name) => {
+                    let message =
+                        format!("OutgoingUser {name} is without an IncomingUser: nobody is asked for a password");
+                    let remedy =
+                        "add an IncomingUser; the target proves itself only to initiators that prove themselves";
+                    self.found.warning(span, object, message, remedy);
+                }
+            }
+        }
+    }
+
+    /// Patterns that others of their list keep out.
+    fn check_patterns(&mut self, span: Span, object: &str, what: &str, patterns: &[String]) {
+        for (pattern, by) in doubts::kept_out(patterns) {
+            let message = format!("{what} {pattern:?} has no effect: {by:?} keeps it out");
+            self.found.warning(span, object, message, "! counts more than other lines; make its pattern narrower");
+        }
+    }
+
     fn check_target(&mut self, word: &Word, object: &str, target: &Target) {
+        self.check_accounts(word.span, object, &target.attributes);
+        let portals: Vec<String> = target.attributes.values("allowed_portal").into_iter().map(str::to_owned).collect();
+        self.check_patterns(word.span, object, "allowed_portal", &portals);
         if !target.attributes.flag("enabled") {
             let remedy = "add the line: enabled 1";
             self.found.warning(word.span, object, "the target is not enabled; nobody can log in", remedy);
@@ -329,6 +402,7 @@ impl Lowering<'_, '_> {
             let remedy = "add INITIATOR name-or-pattern";
             self.found.warning(name.span, &object, "no initiator is in this group", remedy);
         }
+        self.check_patterns(name.span, &object, "INITIATOR", &group.initiators);
         self.check_lun_zero(name.span, &object, &group.luns);
         out.push(group);
     }
@@ -346,6 +420,9 @@ impl Lowering<'_, '_> {
                 return;
             }
         };
+        if let Some((message, remedy)) = doubts::initiator(&pattern) {
+            self.found.warning(word.span, object, message, remedy);
+        }
         match places.initiators.get(&pattern) {
             Some(first) if *first == group.name => {
                 let message = format!("the initiator {pattern:?} is there twice in this group");
@@ -436,6 +513,18 @@ impl Lowering<'_, '_> {
                 self.found.hide_line();
             }
             return;
+        }
+        let last = out.values(rule.name).last().copied().unwrap_or("");
+        let doubt = match rule.kind {
+            Kind::Account => doubts::account(last),
+            Kind::PortalPattern => doubts::portal(last),
+            _ => None,
+        };
+        if let Some((message, remedy)) = doubt {
+            self.found.warning(span, object, format!("{}: {message}", rule.name), remedy);
+            if rule.kind == Kind::Account {
+                self.found.hide_line();
+            }
         }
         let is_default = out.text(rule.name).unwrap_or("") == rule.default;
         match rule.support {

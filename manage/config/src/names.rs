@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use scst_protocol_iscsi::text::prepare;
+
 /// The longest iSCSI name (RFC 7143 4.2.7.1).
 pub const MAX_ISCSI_NAME: usize = 223;
 /// The longest device or group name.
@@ -103,7 +105,11 @@ pub fn initiator_pattern(pattern: &str) -> Result<String, BadName> {
         let message = format!("the character {c:?} is not allowed in the initiator pattern {pattern:?}");
         return Err(bad(message, "write one name in each INITIATOR line; ! may only come first"));
     }
-    Ok(pattern.to_ascii_lowercase())
+    // As names are at login, or they could not be equal.
+    prepare(pattern).ok_or_else(|| {
+        let remedy = "RFC 3722 says which characters a name can have";
+        bad(format!("no initiator has a name like {pattern:?}"), remedy)
+    })
 }
 
 /// The name among `candidates` that somebody may have meant.
@@ -169,6 +175,8 @@ mod tests {
         assert_eq!(initiator_pattern("!IQN.*:host?").unwrap(), "!iqn.*:host?");
         assert_eq!(initiator_pattern("*").unwrap(), "*");
         assert_eq!(initiator_pattern("iqn.2026-01.a:x#10.0.0.1").unwrap(), "iqn.2026-01.a:x#10.0.0.1");
+        assert_eq!(initiator_pattern("iqn.a:A\u{308}*").unwrap(), "iqn.a:\u{e4}*");
+        assert!(initiator_pattern("iqn.a:\u{e000}").is_err());
         assert!(initiator_pattern("!").is_err());
         assert!(initiator_pattern("a!b").is_err());
         assert!(initiator_pattern("a b").is_err());

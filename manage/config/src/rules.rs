@@ -391,11 +391,16 @@ const ISCSI_ACCESS: &[Rule] = &[
     many(
         "allowed_portal",
         Kind::PortalPattern,
-        "The target shows only on these portal addresses (* and ?); default all.",
+        "The target shows only on these portal addresses (*, ? and !, as in INITIATOR); default all.",
     ),
     rule("alias", Kind::Text(255), "", "TargetAlias, told to the initiator at login."),
     only_default("per_portal_acl", BOOL, "0", "groups match initiator names only, in this version"),
-    rule("redirect", Kind::Redirect, "", "Sends initiators elsewhere at login: <ip>[:port] temp|perm."),
+    rule(
+        "redirect",
+        Kind::Redirect,
+        "",
+        "Sends initiators elsewhere at login: <ip>[:port] temp|perm, an IPv6 address in brackets.",
+    ),
 ];
 
 const BURST: Kind = Kind::Number { min: 512, max: 1_048_576 };

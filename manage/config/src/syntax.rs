@@ -136,6 +136,13 @@ impl<'a> Lexer<'a> {
         let mut plain = true;
         while let Some(c) = self.peek() {
             match c {
+                '#' if !matches!(text.as_str(), "" | "{" | "}") && !self.text[..self.at].ends_with('"') => {
+                    let remedy = "write \\# for the character, or quotes around the value; a blank before a comment";
+                    found.warning(self.here(), "", "# ends the value and starts a comment", remedy);
+                    // It may be a secret that is cut.
+                    found.hide_line();
+                    break;
+                }
                 ' ' | '\t' | '\r' | '\n' | '#' => break,
                 '"' => {
                     plain = false;
@@ -306,9 +313,20 @@ mod tests {
 
     #[test]
     fn words_quotes_escapes_and_comments() {
-        let (items, found) = run("a 1 # c\n\"b c\" d\"e f\"g \"\" \\#x\\ y i\\\"q\nname#no\n");
+        let (items, found) = run("a 1 # c\n\"b c\" d\"e f\"g \"\" \\#x\\ y i\\\"q\n\"name\"#no\n");
         assert_eq!(picture(&items.unwrap()), "a|1;b c|de fg||#x y|i\"q;name;");
         assert_eq!(found, []);
+    }
+
+    #[test]
+    fn a_comment_within_a_word_is_told_without_the_line() {
+        let (items, found) = run("filename /d/a#b.img\nIncomingUser joe secret#1234567\nA {#\n}#\n} # }\n");
+        assert_eq!(items, None);
+        let warnings: Vec<_> = found.iter().map(|d| (d.span.line, d.span.column, d.message.as_str())).collect();
+        let message = "# ends the value and starts a comment";
+        assert_eq!(warnings[..2], [(1, 14, message), (2, 24, message)]);
+        assert_eq!(warnings.len(), 3, "the rest is the brace that nothing opens: {warnings:?}");
+        assert!(found.iter().all(|d| !d.to_string().contains("secret")));
     }
 
     #[test]

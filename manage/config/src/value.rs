@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use scst_core::config::pattern::negated;
+use scst_protocol_iscsi::address::PortalAddress;
+
 use crate::names;
 
 /// What values an attribute takes.
@@ -43,10 +46,8 @@ pub enum Kind {
     Mask,
     /// A CHAP name and a secret of at least 12 bytes.
     Account,
-    /// An IP address, perhaps with `*` and `?` in it.
+    /// An IP address, perhaps with a port, `*` and `?` in it and `!` before it.
     PortalPattern,
-    /// An IP address.
-    Address,
     /// `<ip>[:port] temp|perm`.
     Redirect,
 }
@@ -84,7 +85,6 @@ pub fn check(kind: Kind, value: &str) -> Result<String, String> {
         Kind::Mask => mask(value),
         Kind::Account => account(value),
         Kind::PortalPattern => portal_pattern(value),
-        Kind::Address => value.parse::<IpAddr>().map(|a| a.to_string()).map_err(|_| "an IP address".to_owned()),
         Kind::Redirect => redirect(value),
     }
 }
@@ -157,22 +157,28 @@ fn account(value: &str) -> Result<String, String> {
 }
 
 fn portal_pattern(value: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_hexdigit() || ".:*?![]".contains(c);
-    if !value.is_empty() && value.len() <= 64 && value.chars().all(allowed) {
-        return Ok(value.to_ascii_lowercase());
+    let (not, address) = match negated(value) {
+        Some(rest) => ("!", rest),
+        None => ("", value),
+    };
+    let allowed = |c: char| c.is_ascii_hexdigit() || ".:*?[]".contains(c);
+    if address.is_empty() || value.len() > 64 || !address.chars().all(allowed) {
+        return Err("an IP address, perhaps with * or ? in it, and with ! before it".to_owned());
     }
-    Err("an IP address, perhaps with * or ? in it".to_owned())
+    // One address has many spellings, and patterns are compared with the shortest.
+    let address = match (address.parse::<IpAddr>(), address.parse::<PortalAddress>()) {
+        (Ok(ip), _) => ip.to_canonical().to_string(),
+        (_, Ok(portal)) => PortalAddress { ip: portal.ip.to_canonical(), ..portal }.to_string(),
+        _ => address.to_ascii_lowercase(),
+    };
+    Ok(format!("{not}{address}"))
 }
 
 fn redirect(value: &str) -> Result<String, String> {
-    let want = || "of the form <ip>[:port] temp|perm".to_owned();
-    let (portal, how) = value.trim().rsplit_once(char::is_whitespace).ok_or_else(want)?;
-    let portal = portal.trim();
-    let how = one_of(how, &["temp", "perm"], str::eq_ignore_ascii_case).map_err(|_| want())?;
-    let bare = portal.trim_start_matches('[').trim_end_matches(']');
-    if portal.parse::<std::net::SocketAddr>().is_err() && bare.parse::<IpAddr>().is_err() {
-        return Err(want());
-    }
+    let form = "of the form <ip>[:port] temp|perm";
+    let (portal, how) = value.trim().rsplit_once(char::is_whitespace).ok_or(form)?;
+    let how = one_of(how, &["temp", "perm"], str::eq_ignore_ascii_case).map_err(|_| form)?;
+    let portal = PortalAddress::remote(portal.trim()).map_err(|expected| format!("{form}; {expected}"))?;
     Ok(format!("{portal} {how}"))
 }
 
@@ -240,9 +246,42 @@ mod tests {
 
     #[test]
     fn redirects() {
-        assert_eq!(ok(Kind::Redirect, "10.0.0.1:3261 temp"), "10.0.0.1:3261 temp");
-        assert_eq!(ok(Kind::Redirect, "[fe80::1] PERM"), "[fe80::1] perm");
-        assert!(check(Kind::Redirect, "10.0.0.1").is_err());
-        assert!(check(Kind::Redirect, "host temp").is_err());
+        for (value, normal) in [
+            ("10.0.0.1:3261 temp", "10.0.0.1:3261 temp"),
+            ("[fe80::1] PERM", "[fe80::1] perm"),
+            ("[FD00:0::1]:1  temp", "[fd00::1]:1 temp"),
+            ("[::ffff:10.0.0.1] temp", "10.0.0.1 temp"),
+        ] {
+            assert_eq!(ok(Kind::Redirect, value), normal);
+        }
+        let form = "of the form <ip>[:port] temp|perm";
+        for (value, expected) in [
+            ("10.0.0.1", String::new()),
+            ("10.0.0.1 later", String::new()),
+            ("host temp", "; an IP address, since names are not looked up, such as 192.0.2.1 or [2001:db8::1]".into()),
+            ("fd00::1 temp", "; an IPv6 address in brackets, such as [fd00::1]".into()),
+            ("[10.0.0.1] temp", "; an IPv4 address without brackets, such as 10.0.0.1".into()),
+            ("10.0.0.1:0 temp", "; a port from 1 to 65535 after the colon".into()),
+            ("0.0.0.0 temp", "; the address of one host, not 0.0.0.0".into()),
+        ] {
+            assert_eq!(check(Kind::Redirect, value).unwrap_err(), format!("{form}{expected}"), "{value}");
+        }
+    }
+
+    #[test]
+    fn portal_patterns_have_one_spelling() {
+        for (value, normal) in [
+            ("10.0.0.*", "10.0.0.*"),
+            ("!10.1.0.1", "!10.1.0.1"),
+            ("FD00:0:0::1", "fd00::1"),
+            ("![FD00:0::1]:3260", "![fd00::1]:3260"),
+            ("[::ffff:10.0.0.1]", "10.0.0.1"),
+            ("FD00:*", "fd00:*"),
+        ] {
+            assert_eq!(ok(Kind::PortalPattern, value), normal);
+        }
+        for value in ["", "!", "10.!0", "!!10.*", "host1"] {
+            assert!(check(Kind::PortalPattern, value).is_err(), "{value}");
+        }
     }
 }

@@ -36,8 +36,7 @@ fn value(rule: &Rule) -> BoxedStrategy<String> {
         }
         Kind::Mask => "[0-9a-f]{1,8}".boxed(),
         Kind::Account => "[a-z#\"]{1,8}  ?[a-zA-Z0-9#\\\\]{12,20}".boxed(),
-        Kind::PortalPattern => "[0-9.*?]{1,15}".boxed(),
-        Kind::Address => Just("10.0.0.1".to_owned()).boxed(),
+        Kind::PortalPattern => "!?[0-9a-f.:*?]{1,15}".boxed(),
         Kind::Redirect => prop_oneof![Just("10.0.0.1 temp".to_owned()), Just("[::1]:3260 perm".to_owned())].boxed(),
     }
 }
@@ -55,6 +54,12 @@ fn attributes(table: Table) -> impl Strategy<Value = Attributes> {
         let mut attributes = Attributes::new(table);
         for (rule, values) in rows {
             for value in values {
+                let name = |account: &str| account.split(' ').next().map(str::to_owned);
+                let account = rule.kind == Kind::Account;
+                // One name with two secrets is an error.
+                if account && attributes.values(rule.name).iter().any(|other| name(other) == name(&value)) {
+                    continue;
+                }
                 attributes.set(rule.name, &value).unwrap();
             }
         }

@@ -191,6 +191,101 @@ fn warnings_do_not_stop() {
 }
 
 #[test]
+fn identifiers_that_two_devices_have() {
+    let device = |name: &str, lines: &str| format!("DEVICE {name} {{\n{lines}\n}}\n");
+    let text = format!(
+        "HANDLER vdisk_nullio {{\n{}{}{}}}\nHANDLER dev_tape_perf {{\n{}}}\n",
+        device("a", "naa_id 0x5000C50012345678\nusn x"),
+        device("b", "naa_id 5000c50012345678\nt10_dev_id t\neui64_id 0x0200000000000001"),
+        device("c", "eui64_id 0x0200000000000001\nt10_dev_id t\nprod_id p"),
+        device("d", "usn x\nprod_id p"),
+    );
+    assert_eq!(
+        warnings(&text),
+        [
+            "6:8: DEVICE b: naa_id \"0x5000c50012345678\" is also that of DEVICE a in line 2",
+            "11:8: DEVICE c: eui64_id \"0x0200000000000001\" is also that of DEVICE b in line 6",
+            "11:8: DEVICE c: t10_dev_id \"t\" is also that of DEVICE b in line 6",
+            "18:8: DEVICE d: usn \"x\" is also that of DEVICE a in line 2",
+        ]
+    );
+}
+
+#[test]
+fn accounts_that_cannot_work_or_keep_nobody_out() {
+    let account = |name: &str, secret: &str| format!("\"{name} {secret}\"");
+    let (one, two) = ("1-secret-1234", "2-secret-1234");
+    let object = "TARGET iqn.2026-01.example:t";
+    let wrong = in_target(&format!(
+        "LUN 0 disk1\nIncomingUser {}\nIncomingUser {}\nOutgoingUser {}",
+        account("joe", one),
+        account("joe", two),
+        account("storage", one)
+    ));
+    assert_eq!(
+        errors(&wrong),
+        [
+            format!("8:8: {object}: IncomingUser joe has two secrets"),
+            format!("8:8: {object}: IncomingUser joe and OutgoingUser storage have the same secret"),
+        ]
+    );
+    let odd = in_target(&format!("LUN 0 disk1\nIncomingUser 'joe {one}'")).replacen(
+        "enabled 1",
+        &format!("enabled 1\nOutgoingUser {}", account("d", two)),
+        1,
+    );
+    assert_eq!(
+        warnings(&odd),
+        [
+            "6:15: TARGET_DRIVER iscsi: OutgoingUser d is without an IncomingUser: nobody is asked for a password"
+                .to_owned(),
+            format!("12:14: {object}: IncomingUser: the quote is a part of the user name 'joe"),
+        ]
+    );
+    let open =
+        in_target("LUN 0 disk1").replacen("enabled 1", &format!("enabled 1\nIncomingUser {}", account("d", one)), 1);
+    assert_eq!(
+        warnings(&open),
+        ["6:15: TARGET_DRIVER iscsi: discovery asks for a password, TARGET iqn.2026-01.example:t does not"]
+    );
+    for text in [wrong, odd, open] {
+        let (_, findings, _) = scst_config::read("f", text.as_bytes());
+        assert!(findings.iter().all(|d| !d.to_string().contains("secret-1234")));
+    }
+}
+
+#[test]
+fn patterns_without_effect() {
+    let object = "TARGET iqn.2026-01.example:t";
+    let text = in_target(
+        "LUN 0 disk1\nallowed_portal 10.*\nallowed_portal !10.1.0.1\nallowed_portal 10.1.0\nallowed_portal 10.1.0.1\n\
+         GROUP g {\nINITIATOR 10.0.0.1\nINITIATOR host1\nINITIATOR iqn\nINITIATOR iqn.x:a\nINITIATOR !iqn.x:*\nLUN 0 disk1\n}",
+    );
+    assert_eq!(
+        warnings(&text),
+        [
+            format!("8:8: {object}: allowed_portal \"10.1.0.1\" has no effect: \"!10.1.0.1\" keeps it out"),
+            format!("13:16: {object}: allowed_portal: no portal has an address like \"10.1.0\""),
+            format!("15:7: {object}, GROUP g: INITIATOR \"iqn.x:a\" has no effect: \"!iqn.x:*\" keeps it out"),
+            format!("16:11: {object}, GROUP g: no initiator has a name like \"10.0.0.1\""),
+            format!("17:11: {object}, GROUP g: no initiator has a name like \"host1\""),
+            format!("18:11: {object}, GROUP g: no initiator has a name like \"iqn\""),
+        ]
+    );
+}
+
+#[test]
+fn lengths_that_are_rounded() {
+    let text = |lines: &str| format!("HANDLER vdisk_nullio {{\nDEVICE a {{\n{lines}\n}}\n}}\n");
+    assert_eq!(
+        warnings(&text("opt_trans_len 5000\nblocksize 4096")),
+        ["2:8: DEVICE a: opt_trans_len 5000 is not a multiple of the block size 4096"]
+    );
+    assert_eq!(warnings(&text("opt_trans_len 1024")), Vec::<String>::new());
+    assert_eq!(warnings(&text("opt_trans_len 0")), Vec::<String>::new());
+}
+
+#[test]
 fn a_full_file() {
     let text = r#"
 # The example of the documentation.

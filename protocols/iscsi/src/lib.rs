@@ -18,6 +18,7 @@
 //! TSIH come from the driver. In the full feature phase a command costs no allocation.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod chap;
 pub mod connection;
 pub mod digest;

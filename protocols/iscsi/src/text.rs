@@ -224,12 +224,24 @@ impl BinaryForm {
 /// Longest iSCSI name (RFC 7143 4.2.7.1).
 pub const MAX_NAME_LENGTH: usize = 223;
 
-/// Checks an iSCSI name and gives its normal form, lower case (RFC 7143 4.2.7, RFC 3722).
+/// Checks an iSCSI name and gives its normal form, in which names are compared (RFC 7143 4.2.7, RFC 3722).
 pub fn normalize_name(name: &str) -> Option<String> {
-    let lower = name.to_lowercase();
-    let typed = ["iqn.", "eui.", "naa."].iter().any(|kind| lower.len() > kind.len() && lower.starts_with(kind));
-    let clean = !lower.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',');
-    (typed && clean && lower.len() <= MAX_NAME_LENGTH).then_some(lower)
+    let name = prepare(name)?;
+    let typed = ["iqn.", "eui.", "naa."].iter().any(|kind| name.len() > kind.len() && name.starts_with(kind));
+    let clean = !name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',');
+    (typed && clean && name.len() <= MAX_NAME_LENGTH).then_some(name)
+}
+
+/// Prepares a name, or a part of one, as RFC 3722 asks for: small letters, one form for characters that have several, no
+/// invisible ones. None for characters that no name has. ASCII characters that RFC 3722 forbids are left in: initiators
+/// with an underscore in their name exist, and nothing is mistaken for something else.
+pub fn prepare(name: &str) -> Option<String> {
+    if name.is_ascii() {
+        return Some(name.to_ascii_lowercase());
+    }
+    // The mapping, normalisation, prohibition and bidirectional check of RFC 3722 are those of nameprep (RFC 3491), and
+    // one more prohibited character.
+    stringprep::nameprep(name).ok().map(|name| name.into_owned()).filter(|name| !name.contains('\u{3002}'))
 }
 
 #[cfg(test)]
@@ -242,6 +254,25 @@ mod tests {
     fn items_end_with_nul_and_padding_is_passed_over() {
         let all: Vec<_> = pairs(b"A=1\0Bb=x=y\0\0\0C=\0").collect();
         assert_eq!(all, [Ok(("A", "1")), Ok(("Bb", "x=y")), Ok(("C", ""))]);
+    }
+
+    #[test]
+    fn names_that_look_alike_are_the_same_name() {
+        let one = Some("iqn.2026-01.example:stra\u{df}e-\u{e4}".replace('\u{df}', "ss"));
+        for name in [
+            "iqn.2026-01.example:stra\u{df}e-\u{e4}",
+            // Capital letters, an umlaut of two characters, a soft hyphen, full-width letters.
+            "IQN.2026-01.EXAMPLE:STRASSE-A\u{308}",
+            "iqn.2026-01.example:stra\u{ad}sse-\u{c4}",
+            "iqn.2026-01.example:\u{ff33}trasse-\u{e4}",
+        ] {
+            assert_eq!(normalize_name(name), one, "{name}");
+        }
+        // An ideographic full stop, a space of another kind, a private character, letters of both directions.
+        for name in ["iqn.a:\u{3002}", "iqn.a:\u{2003}x", "iqn.a:\u{e000}", "iqn.a:\u{5d0}"] {
+            assert_eq!(normalize_name(name), None, "{name}");
+        }
+        assert_eq!(normalize_name("iqn.a:Host_1").as_deref(), Some("iqn.a:host_1"));
     }
 
     #[test]

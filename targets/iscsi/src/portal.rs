@@ -1,8 +1,9 @@
 //! Portal addresses: how they are written, which of them a target is seen on, which SendTargets lists.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use scst_core::config::wildcard_match;
+use scst_core::config::pattern;
+use scst_protocol_iscsi::address::PortalAddress;
 
 /// Every portal is in the one portal group (as in the original); the port name in VPD page 83h says the same.
 pub(crate) const PORTAL_GROUP_TAG: u16 = scst_scsi::designator::ISCSI_PORTAL_GROUP_TAG;
@@ -14,24 +15,22 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 /// `address:port,tag` (RFC 7143 appendix C), IPv6 in brackets, without a scope.
 pub(crate) fn target_address(addr: SocketAddr) -> String {
-    match canonical(addr).ip() {
-        IpAddr::V4(ip) => format!("{ip}:{},{PORTAL_GROUP_TAG}", addr.port()),
-        IpAddr::V6(ip) => format!("[{ip}]:{},{PORTAL_GROUP_TAG}", addr.port()),
-    }
+    format!("{},{PORTAL_GROUP_TAG}", written(addr))
 }
 
-/// Whether a target with this `allowed_portal` list is seen through a local address. Patterns are matched against the
-/// address, with and without brackets and port.
+fn written(addr: SocketAddr) -> PortalAddress {
+    PortalAddress { ip: addr.ip().to_canonical(), scope: 0, port: Some(addr.port()) }
+}
+
+/// Tells whether a target with this `allowed_portal` list is seen through a local address. Patterns are matched against
+/// the address with and without port, and an IPv6 address without port with and without brackets.
 pub(crate) fn allowed(patterns: &[String], local: SocketAddr) -> bool {
     if patterns.is_empty() {
         return true;
     }
-    let local = canonical(local);
-    let forms = [local.ip().to_string(), local.to_string()];
-    patterns.iter().any(|pattern| {
-        let bare = pattern.strip_prefix('[').and_then(|p| p.strip_suffix(']')).unwrap_or(pattern);
-        forms.iter().any(|form| wildcard_match(pattern, form) || wildcard_match(bare, form))
-    })
+    let portal = written(local);
+    let forms = [portal.ip.to_string(), PortalAddress { port: None, ..portal }.to_string(), portal.to_string()];
+    pattern::list_takes(patterns, &forms.each_ref().map(String::as_str))
 }
 
 /// Lists portals for an initiator that came in at `local`: that one first, then the others that it can use, each once.
@@ -113,10 +112,26 @@ mod tests {
             (&["192.0.2.1:3261"], false),
             (&["198.51.100.1", "192.0.2.?"], true),
             (&["198.51.100.1"], false),
+            (&["!192.0.2.1"], false),
+            (&["!192.0.2.1:3261"], true),
+            (&["!198.51.100.1"], true),
+            (&["192.0.*", "!192.0.2.1"], false),
+            (&["!192.0.2.1", "192.0.*"], false),
+            (&["192.0.*", "!192.0.2.2"], true),
         ] {
             assert_eq!(allowed(&list(patterns), local), expected, "{patterns:?}");
         }
-        assert!(allowed(&list(&["[2001:db8::1]"]), addr("[2001:db8::1]:3260")));
+        for (pattern, expected) in [
+            ("[2001:db8::1]", true),
+            ("2001:db8::1", true),
+            ("[2001:db8::1]:3260", true),
+            ("[2001:db8::*", true),
+            ("2001:db8::?", true),
+            ("![2001:db8::1]", false),
+            ("!2001:db8:*", false),
+        ] {
+            assert_eq!(allowed(&list(&[pattern]), addr("[2001:db8::1]:3260")), expected, "{pattern}");
+        }
     }
 
     fn addrs(texts: &[&str]) -> Vec<SocketAddr> {

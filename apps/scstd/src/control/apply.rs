@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,6 +20,7 @@ use super::snapshot::driver_is_enabled;
 use super::{Control, OpenDevice};
 use crate::disk::Disk;
 use crate::reactor_loop::Request;
+use crate::{identity, state};
 
 /// How long an address may be in use before that is an error.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -47,11 +48,16 @@ impl Control {
         let mut replaced = Vec::new();
         let mut asked = Asked::default();
         let changes = difference(&self.applied, wanted);
+        self.wanted = wanted.clone();
+        self.unopened.clear();
         // A target waits for its devices; so the steps of each object come from the whole list, in phases.
         for change in &changes {
             match self.device_step(change, &mut replaced, &mut asked) {
                 Ok(()) => {}
                 Err(error) => {
+                    if let Change::AddDevice { name, .. } | Change::ReplaceDevice { name, .. } = change {
+                        self.unopened.insert(name.clone(), format!("{error:#}"));
+                    }
                     outcome.failed.push(format!("{change}: {error:#}"));
                     continue;
                 }
@@ -72,7 +78,7 @@ impl Control {
                 let on = self.applied.globals.flag("measure_latency");
                 self.ask_all("measure latencies", || Request::MeasureLatency(on));
             }
-            outcome.done.push(change.to_string());
+            outcome.done.push(format!("{change}{}", self.left_out(change)));
         }
         self.await_all(asked, ADD_DEVICE);
         touched.extend(self.numbers.displaced(&self.applied));
@@ -98,6 +104,39 @@ impl Control {
         outcome
     }
 
+    /// What a step of a target does not bring yet, for the log.
+    fn left_out(&self, change: &Change) -> String {
+        let closed: Vec<&str> =
+            change.devices().into_iter().filter(|device| !self.devices.contains_key(*device)).collect();
+        if closed.is_empty() { String::new() } else { format!("; not shown before it is open: {}", closed.join(", ")) }
+    }
+
+    /// Tries devices again that could not be opened, and applies what was wanted as soon as one can.
+    pub(super) fn retry_devices(&mut self) {
+        if self.unopened.is_empty() {
+            return;
+        }
+        let instance = self.instance();
+        let opens = |name: &String| {
+            let device = self.wanted.devices.get(name)?;
+            Disk::open(name, device, &instance, self.reactors.count()).ok()
+        };
+        if !self.unopened.keys().any(|name| opens(name).is_some()) {
+            return;
+        }
+        let outcome = self.apply(&self.wanted.clone());
+        for done in &outcome.done {
+            tracing::info!("tried again: {done}");
+        }
+        for failed in &outcome.failed {
+            tracing::error!("tried again: {failed}");
+        }
+        if let Err(error) = outcome.listening {
+            tracing::error!("{error:#}");
+        }
+        self.announce();
+    }
+
     /// Opens what must be opened. What a replaced or removed device leaves behind goes to `replaced`: its LUNs are
     /// still mapped until the targets have their new snapshots.
     fn device_step(&mut self, change: &Change, replaced: &mut Vec<OpenDevice>, asked: &mut Asked) -> Result<()> {
@@ -118,11 +157,30 @@ impl Control {
 
     /// Opens a device and makes it known to every reactor.
     fn open(&mut self, name: &str, device: &Device, asked: &mut Asked) -> Result<OpenDevice> {
-        let disk = Disk::open(name, device, &self.applied.globals, self.reactors.count())?;
+        let disk = Disk::open(name, device, &self.instance(), self.reactors.count())?;
         let id = self.numbers.device().context("there are as many devices as there can be")?;
         let source = disk.source();
         self.ask_ahead(asked, ADD_DEVICE, || Request::AddDevice { id, device: Arc::clone(&source) });
         Ok(OpenDevice { id, disk })
+    }
+
+    /// What tells this installation from others in default identifiers.
+    fn instance(&mut self) -> String {
+        if let Some(id) = identity::chosen(&self.applied.globals) {
+            return id;
+        }
+        let state = self.state_dir.as_deref();
+        let find = || identity::of_machine(Path::new(identity::MACHINE_ID), &state::directory(state)?);
+        let found = || {
+            find().unwrap_or_else(|error| {
+                tracing::warn!(
+                    "this machine has no identity, and none can be made: {error:#}; default identifiers follow from the \
+                     names of devices alone, and another machine can have the same: set setup_id"
+                );
+                String::new()
+            })
+        };
+        self.machine.get_or_insert_with(found).clone()
     }
 
     /// A device that no target maps any more: it goes when its last command has ended.
@@ -172,13 +230,16 @@ impl Control {
         if !driver_is_enabled(&self.applied) || self.wanted_portals.is_empty() {
             return Ok(());
         }
-        for address in std::mem::take(&mut self.wanted_portals) {
+        while let Some(address) = self.wanted_portals.first().copied() {
             let next = ReactorId((self.portals.len() % usize::from(self.reactors.count())) as u16);
             let bound = self
                 .listen_patiently(next, address)
                 .with_context(|| format!("cannot listen on {address}; choose another address with --iscsi-portal"))?;
+            // Without an address: the daemon was asked to stop.
+            let Some(bound) = bound else { return Ok(()) };
             tracing::info!("listening on {bound}");
             self.portals.push(bound);
+            self.wanted_portals.remove(0);
         }
         match self.machine_addresses() {
             Ok(addresses) => self.addresses = addresses,
@@ -217,8 +278,9 @@ impl Control {
     }
 
     /// Listens on one address. The kernel takes down the io_uring of a process that was killed after the process has
-    /// gone, and its listener with it: right after a crash the address may be in use for a moment.
-    fn listen_patiently(&mut self, reactor: ReactorId, address: SocketAddr) -> io::Result<SocketAddr> {
+    /// gone, and its listener with it: right after a crash the address may be in use for a moment. Returns no address
+    /// when the daemon is asked to stop meanwhile.
+    fn listen_patiently(&mut self, reactor: ReactorId, address: SocketAddr) -> io::Result<Option<SocketAddr>> {
         let deadline = Instant::now() + LISTEN_PATIENCE;
         let mut told = false;
         loop {
@@ -227,11 +289,25 @@ impl Control {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!("{address} is in use; trying again for {LISTEN_PATIENCE:?}");
                     }
-                    thread::sleep(LISTEN_RETRY);
+                    if self.is_stopped_within(LISTEN_RETRY) {
+                        return Ok(None);
+                    }
                 }
-                result => return result,
+                result => return result.map(Some),
             }
         }
+    }
+
+    /// Waits, but not when the daemon is asked to stop. Other events are kept for later.
+    fn is_stopped_within(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while !self.is_stopping() {
+            match self.receive(Some(deadline.saturating_duration_since(Instant::now()))) {
+                Some(event) => self.pending.push_back(event),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Reads the size of every backing file again.

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use scst_config::Configuration;
+use scst_config::{Configuration, counted};
 use scst_core::ids::{DeviceId, ReactorId};
 
 use crate::disk::Disk;
@@ -34,6 +34,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How often disks are asked whether their file is there, missing files looked for, and the machine asked for its
 /// addresses.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often devices that could not be opened are tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What the control thread waits for.
 #[derive(Debug)]
@@ -72,6 +75,14 @@ pub struct Control {
     /// Where the configuration comes from; None for the embedded default.
     config_file: Option<PathBuf>,
     applied: Configuration,
+    /// What was asked for last. Devices that could not be opened are here and not in `applied`.
+    wanted: Configuration,
+    /// Devices that could not be opened, each with the reason, which are tried again.
+    unopened: BTreeMap<String, String>,
+    /// The service manager has heard that the daemon is up.
+    is_ready: bool,
+    /// The status that the service manager has heard last.
+    told: String,
     devices: BTreeMap<String, OpenDevice>,
     /// Devices on their way out: how many reactors still have something of them.
     leaving: BTreeMap<DeviceId, (Disk, usize)>,
@@ -93,6 +104,8 @@ pub struct Control {
     ended: BTreeSet<ReactorId>,
     /// Where state is kept, if somebody has said so.
     state_dir: Option<PathBuf>,
+    /// The identity of the machine, once a device has needed it.
+    machine: Option<String>,
     /// Parts of statistics that came while they were asked for.
     counted: Vec<(ReactorId, Snapshot)>,
 }
@@ -109,6 +122,10 @@ impl Control {
         Self {
             config_file,
             applied: Configuration::default(),
+            wanted: Configuration::default(),
+            unopened: BTreeMap::new(),
+            is_ready: false,
+            told: String::new(),
             devices: BTreeMap::new(),
             leaving: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -122,6 +139,7 @@ impl Control {
             addresses: Vec::new(),
             ended: BTreeSet::new(),
             state_dir,
+            machine: None,
             counted: Vec::new(),
         }
     }
@@ -136,18 +154,52 @@ impl Control {
         &self.applied
     }
 
-    /// Applies the first configuration. Devices that cannot be opened are left out, with an error in the log.
+    /// Applies the first configuration. Devices that cannot be opened are left out, with an error in the log, and tried
+    /// again. A request to stop that comes meanwhile is obeyed: [`Control::run`] ends at once then.
     ///
     /// # Errors
     /// An address cannot be listened on.
     pub fn start(&mut self, configuration: &Configuration) -> Result<()> {
         let outcome = self.apply(configuration);
-        outcome.listening?;
         for message in outcome.failed {
             tracing::error!("{message}");
         }
-        notify::ready(&self.status());
+        outcome.listening?;
+        self.announce();
         Ok(())
+    }
+
+    /// Tells the service manager that the daemon is up. While devices are configured and none of them is open there is
+    /// nothing to serve, and only the status says what is missing.
+    fn announce(&mut self) {
+        self.is_ready |= !self.devices.is_empty() || self.unopened.is_empty();
+        self.told = self.status();
+        if self.is_ready && !self.is_stopping() {
+            notify::ready(&self.told);
+        } else {
+            notify::status(&self.told);
+        }
+    }
+
+    /// Tells the service manager what has changed since it heard of it last: files that went away or came back.
+    fn tell_changes(&mut self) {
+        let status = self.status();
+        if status != self.told {
+            notify::status(&status);
+            self.told = status;
+        }
+    }
+
+    /// Tells whether a request to stop is waiting to be obeyed.
+    fn is_stopping(&self) -> bool {
+        self.pending.iter().any(|event| matches!(event, Event::Signal(Signal::Stop)))
+    }
+
+    /// The devices that are configured and cannot serve: not open, or their file is not there. Each with the reason.
+    pub fn unusable(&self) -> Vec<String> {
+        let away = self.devices.iter().filter(|(_, open)| !open.disk.is_online());
+        let away = away.map(|(name, open)| format!("device {name}: {} is away", open.disk.behind()));
+        away.chain(self.unopened.values().cloned()).collect()
     }
 
     /// Serves until it is asked to stop.
@@ -155,11 +207,13 @@ impl Control {
         let watchdog = notify::watchdog_interval();
         let mut alive = Instant::now();
         let mut looked = Instant::now();
+        let mut tried = Instant::now();
         loop {
             let until_watchdog = watchdog.map(|w| w.saturating_sub(alive.elapsed()));
             let looks = !self.devices.is_empty() || self.listens_on_a_wildcard();
             let until_look = looks.then(|| LOOK.saturating_sub(looked.elapsed()));
-            match self.next_event([until_watchdog, until_look].into_iter().flatten().min()) {
+            let until_retry = (!self.unopened.is_empty()).then(|| RETRY.saturating_sub(tried.elapsed()));
+            match self.next_event([until_watchdog, until_look, until_retry].into_iter().flatten().min()) {
                 Some(Event::Signal(Signal::Stop)) => return self.stop(),
                 Some(Event::Signal(Signal::Reload)) => self.reload(),
                 Some(Event::Signal(Signal::Statistics)) => self.write_statistics(),
@@ -173,7 +227,12 @@ impl Control {
             if looked.elapsed() >= LOOK {
                 self.look_for_files();
                 self.look_for_addresses();
+                self.tell_changes();
                 looked = Instant::now();
+            }
+            if tried.elapsed() >= RETRY {
+                self.retry_devices();
+                tried = Instant::now();
             }
             if watchdog.is_some_and(|w| alive.elapsed() >= w) {
                 alive = Instant::now();
@@ -269,6 +328,14 @@ impl Control {
     fn status(&self) -> String {
         let targets: usize = self.applied.drivers.values().map(|d| d.targets.len()).sum();
         let portals: Vec<String> = self.portals.iter().map(ToString::to_string).collect();
-        format!("{} devices, {targets} targets, portals {}", self.devices.len(), portals.join(" "))
+        let (devices, targets) = (counted(self.devices.len(), "device"), counted(targets, "target"));
+        let mut status = format!("{devices}, {targets}, portals {}", portals.join(" "));
+        let unusable = self.unusable();
+        if !unusable.is_empty() {
+            // The service manager shows one line.
+            let reasons = unusable[..unusable.len().min(3)].join("; ");
+            status += &format!("; {} not ready: {reasons}", counted(unusable.len(), "device"));
+        }
+        status
     }
 }

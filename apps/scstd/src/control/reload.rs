@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use scst_config::{Configuration, Parsed};
+use scst_config::{Configuration, Parsed, counted};
 
 use super::Control;
+use crate::check;
 use crate::notify;
 
 /// Reads a configuration file.
@@ -30,14 +31,19 @@ impl Control {
             Ok(wanted) => self.change_to(&wanted),
             Err(error) => tracing::error!("the configuration is not changed:\n{error:#}"),
         }
-        notify::ready(&self.status());
+        // The service manager waits for the end of the reload, whatever came of it.
+        self.is_ready = true;
+        self.announce();
     }
 
     fn wanted(&self) -> Result<Configuration> {
-        let Some(path) = &self.config_file else { return Ok(self.applied.clone()) };
+        let Some(path) = &self.config_file else { return Ok(self.wanted.clone()) };
         let parsed = read(path)?;
         for warning in &parsed.warnings {
             tracing::warn!("{warning}");
+        }
+        if let Some(finding) = check::readable_secrets(path, &parsed.configuration) {
+            tracing::warn!("{}; {}", finding.message, finding.remedy);
         }
         Ok(parsed.configuration)
     }
@@ -54,6 +60,7 @@ impl Control {
             tracing::error!("reload: {error:#}");
         }
         self.resynchronise();
-        tracing::info!("reload complete: {} changes, {} failures", outcome.done.len(), outcome.failed.len());
+        let (done, failed) = (counted(outcome.done.len(), "change"), counted(outcome.failed.len(), "failure"));
+        tracing::info!("reload complete: {done}, {failed}");
     }
 }

@@ -248,7 +248,36 @@ fn other_attributes_open_the_device_anew_under_its_lun() {
     host.run(Command::write_blocks(0, 0, 512, data(5, 4096))).unwrap();
     daemon.write_config(&below.config("vdisk_blockio", "blocksize 4096")).unwrap();
     daemon.signal("HUP").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     assert_ne!(host.clear_unit_attentions(0).unwrap(), []);
     assert_eq!(host.run(Command::read_blocks(0, 0, 1, 4096)).unwrap().data_in, data(5, 4096));
+}
+
+#[test]
+fn check_finds_larger_sectors_without_opening_the_device() {
+    let below = Below::new(4096);
+    let check = |handler: &str, attributes: &str| {
+        let file = below.dir.path().join("scst.conf");
+        std::fs::write(&file, format!("setup_id 1\n{}", below.config(handler, attributes))).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_scstd"));
+        let output = command.arg("--check").arg(&file).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let name = format!(
+        "{}: error: DEVICE disk: filename {}",
+        below.dir.path().join("scst.conf").display(),
+        below.device.path().display()
+    );
+    let expected = format!("{name}: its sectors have 4096 bytes, blocks of 512 are smaller\n  = use blocksize 4096\n");
+    for (handler, attributes) in [("vdisk_blockio", ""), ("vdisk_fileio", "o_direct 1")] {
+        let (code, stderr) = check(handler, attributes);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.starts_with(&expected), "{stderr}");
+    }
+    assert_eq!(check("vdisk_blockio", "blocksize 4096"), (Some(0), String::new()));
+    // Through the page cache blocks may be smaller.
+    assert_eq!(check("vdisk_fileio", "").0, Some(0));
+    // A daemon that serves the device is in nobody's way.
+    let _daemon = below.start("vdisk_blockio", "blocksize 4096", "auto");
+    assert_eq!(check("vdisk_blockio", "blocksize 4096"), (Some(0), String::new()));
 }

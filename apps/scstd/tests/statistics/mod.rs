@@ -125,7 +125,7 @@ fn latencies_are_counted_for_every_command() {
 
     daemon.write_config(&off).unwrap();
     daemon.signal("HUP").unwrap();
-    daemon.wait_for_log("reload complete: 1 changes, 0 failures").unwrap();
+    daemon.wait_for_log("reload complete: 1 change, 0 failures").unwrap();
     host.run(Command::read_blocks(0, 0, 8, 512)).unwrap();
     let text = report(&daemon, state.path());
     assert_eq!((section(&text, "latency").len(), section(&text, "histograms").len()), (1, 1), "{text}");
@@ -153,7 +153,7 @@ fn a_reload_switches_measuring_on_under_load() {
         for _ in 0..8 {
             assert!(host.wait_any().unwrap().is_good());
         }
-        if daemon.log().contains("reload complete: 1 changes, 0 failures") {
+        if daemon.log().contains("reload complete: 1 change, 0 failures") {
             break;
         }
         assert!(began.elapsed() < Duration::from_secs(30), "{}", daemon.log());
