@@ -1,32 +1,62 @@
 //! Command descriptor blocks.
 
-/// The longest CDB that is kept: SPC-6 4.2.5 variable-length CDBs of SBC are 32 bytes.
-pub const MAX_CDB_LENGTH: usize = 32;
+/// The longest CDB there is: a variable-length one whose ADDITIONAL CDB LENGTH is at its most (SPC-6 4.2.3.1).
+pub const MAX_CDB_LENGTH: usize = 260;
+
+/// Bytes of a CDB that need no memory of their own: all but those of long variable-length ones.
+const INLINE: usize = 32;
 
 /// Operation code of variable-length CDBs (SPC-6 4.2.3.2).
 pub const VARIABLE_LENGTH_OPCODE: u8 = 0x7f;
 
-/// A command descriptor block of 6 to 32 bytes; bytes past `len` are zero.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// A command descriptor block.
+#[derive(PartialEq, Eq, Debug, Default)]
 pub struct Cdb {
-    bytes: [u8; MAX_CDB_LENGTH],
+    /// The first bytes; those past `len` are zero.
+    bytes: [u8; INLINE],
     len: u8,
+    /// All bytes of one that does not fit above.
+    long: Option<Box<[u8]>>,
+}
+
+impl Clone for Cdb {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        let &Self { bytes, len, ref long } = self;
+        Self { bytes, len, long: if long.is_none() { None } else { long.clone() } }
+    }
 }
 
 impl Cdb {
-    /// Copies a CDB. A longer one than [`MAX_CDB_LENGTH`] is cut: no command that is implemented here has one, so the
-    /// opcode table rejects it by its length.
+    /// Makes a CDB another one's copy, without a look at memory that neither has.
+    #[inline(always)]
+    pub fn assign(&mut self, other: &Self) {
+        (self.bytes, self.len) = (other.bytes, other.len);
+        if self.long.is_some() || other.long.is_some() {
+            self.long.clone_from(&other.long);
+        }
+    }
+
+    /// Copies a CDB. There is no command with more than [`MAX_CDB_LENGTH`] bytes; what follows them is left out, as it is
+    /// behind the CDB that an initiator pads.
+    #[inline]
     pub fn new(bytes: &[u8]) -> Self {
-        let len = bytes.len().min(MAX_CDB_LENGTH);
-        let mut cdb = Self { bytes: [0; MAX_CDB_LENGTH], len: len as u8 };
+        let len = bytes.len().min(INLINE);
+        let mut cdb = Self { bytes: [0; INLINE], len: len as u8, long: None };
         cdb.bytes[..len].copy_from_slice(&bytes[..len]);
+        if bytes.len() > INLINE {
+            cdb.long = Some(bytes[..bytes.len().min(MAX_CDB_LENGTH)].into());
+        }
         cdb
     }
 
     /// The bytes of the CDB.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        match &self.long {
+            None => &self.bytes[..usize::from(self.len)],
+            Some(long) => long,
+        }
     }
 
     /// Byte 0, the operation code.
@@ -60,7 +90,10 @@ impl Cdb {
     /// The byte at `at`; zero past the end, as all of the readers here.
     #[inline]
     pub fn u8(&self, at: usize) -> u8 {
-        self.bytes.get(at).copied().unwrap_or(0)
+        match self.bytes.get(at) {
+            Some(byte) => *byte,
+            None => self.bytes().get(at).copied().unwrap_or(0),
+        }
     }
 
     /// Two bytes, big endian.
@@ -86,7 +119,7 @@ impl Cdb {
         self.chunk(at).map_or_else(|| self.uint(at, 8), u64::from_be_bytes)
     }
 
-    /// `N` bytes, if all of them are within the longest CDB.
+    /// `N` bytes, if all of them are among the first ones.
     #[inline]
     fn chunk<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.bytes.get(at..)?.first_chunk().copied()
@@ -120,6 +153,18 @@ mod tests {
         assert_eq!((cdb.bits(1, 7, 5), cdb.bit(1, 4), cdb.bit(1, 2)), (5, true, false));
         assert_eq!((cdb.u64(8), cdb.u8(40)), (0x3405_0000_0000_0000, 0));
         assert_eq!((cdb.required_length(), cdb.control()), (Some(10), 5));
+    }
+
+    #[test]
+    fn a_long_cdb_is_kept_whole() {
+        let mut bytes: Vec<u8> = (0..=255).chain(0..4).collect();
+        bytes[0] = VARIABLE_LENGTH_OPCODE;
+        let cdb = Cdb::new(&bytes);
+        assert_eq!((cdb.bytes(), cdb.bytes().len()), (&bytes[..], MAX_CDB_LENGTH));
+        assert_eq!((cdb.u8(259), cdb.u8(260), cdb.u16(31), cdb.u32(200)), (3, 0, 0x1f20, 0xc8c9_cacb));
+        bytes.push(0xee);
+        assert_eq!(Cdb::new(&bytes), cdb);
+        assert_eq!(Cdb::new(&bytes[..33]).bytes(), &bytes[..33]);
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl Command {
         command.driver_tag = new.driver_tag;
         command.sg.clear();
         command.reserved = 0;
-        command.cdb = new.cdb;
+        command.cdb.assign(&new.cdb);
         let bytes = match parsed {
             Ok(parsed) => {
                 // By fields, as it was made: a copy in wide moves would wait for the narrow ones.

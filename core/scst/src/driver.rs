@@ -19,7 +19,7 @@ pub struct ExpectedTransfer {
 }
 
 /// A command as a target driver delivers it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewCommand {
     /// The session it came on.
     pub session: SessionId,

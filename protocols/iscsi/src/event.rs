@@ -47,7 +47,7 @@ impl TmfTag {
 }
 
 /// A SCSI command has arrived (RFC 7143 11.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CommandEvent {
     /// The task. Set the driver's own value with `Session::set_user`.
     pub task: TaskHandle,

@@ -331,7 +331,7 @@ fn take_command<B: Backend>(
             session: core,
             driver_tag: event.task.to_bits(),
             lun: event.lun,
-            cdb: event.cdb,
+            cdb: event.cdb.clone(),
             attribute: event.attribute,
             expected: Some(expected(event)),
             held: event.held,

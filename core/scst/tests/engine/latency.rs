@@ -128,7 +128,7 @@ fn work_within_a_turn_is_told_by_the_clock() {
     story.world.media[0].borrow_mut().inline = true;
     story.at(1000);
     let read = new_command(story.host, 0, &READ_1, TaskAttribute::Simple);
-    let tags = [0, 1].map(|_| story.world.arrive(0, read).0);
+    let tags = [0, 1].map(|_| story.world.arrive(0, read.clone()).0);
     story.world.run(0);
     story.at(2000);
     story.world.expect(0, &tags.map(good));
@@ -149,7 +149,7 @@ fn to_tell_the_device_of_one_command_is_not_the_time_of_the_next() {
     let mut story = Story::new();
     story.at(1000);
     let read = new_command(story.host, 0, &READ_1, TaskAttribute::Simple);
-    let sent = [0, 1].map(|_| story.world.arrive(0, read));
+    let sent = [0, 1].map(|_| story.world.arrive(0, read.clone()));
     story.world.run(0);
     assert_eq!(story.world.executing(0), sent.map(|(_, cmd)| cmd));
     story.at(5000);
@@ -179,7 +179,7 @@ fn data_that_stay_where_they_came_need_no_preparation() {
         data: Some(Extent { arena: 0, offset: 0, len: 512 }),
         ..new_command(story.host, 0, &WRITE_1, TaskAttribute::Simple)
     };
-    let tags = [0, 1].map(|_| story.world.arrive(0, write).0);
+    let tags = [0, 1].map(|_| story.world.arrive(0, write.clone()).0);
     story.world.run(0);
     story.at(2000);
     story.world.expect(0, &tags.map(good));

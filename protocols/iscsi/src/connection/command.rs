@@ -1,6 +1,7 @@
 //! SCSI commands (RFC 7143 11.3).
 
 use scst_scsi::sense::SenseFormat;
+use scst_scsi::cdb::MAX_CDB_LENGTH;
 use scst_scsi::{Cdb, ScsiStatus, TaskAttribute};
 
 use crate::event::{CommandEvent, TaskHandle};
@@ -219,11 +220,13 @@ fn extend_by(first: [u8; 16], ahs: &[u8]) -> Option<Extended> {
     for segment in AhsIter::new(ahs) {
         match segment.ok()? {
             Ahs::ExtendedCdb(tail) => {
-                let mut cdb = [0; scst_scsi::cdb::MAX_CDB_LENGTH];
-                let tail = &tail[..tail.len().min(cdb.len() - first.len())];
+                let length = first.len() + tail.len();
+                let mut cdb = [0; MAX_CDB_LENGTH];
+                // No command has more bytes.
+                let cdb = cdb.get_mut(..length)?;
                 cdb[..first.len()].copy_from_slice(&first);
-                cdb[first.len()..][..tail.len()].copy_from_slice(tail);
-                extended.cdb = Cdb::new(&cdb[..first.len() + tail.len()]);
+                cdb[first.len()..].copy_from_slice(tail);
+                extended.cdb = Cdb::new(cdb);
             }
             Ahs::BidirectionalReadLength(length) => extended.read_length = length,
             Ahs::Unknown(_) => return None,

@@ -417,6 +417,21 @@ fn bidirectional_commands_have_two_lengths_and_two_residuals() {
 }
 
 #[test]
+fn a_long_cdb_comes_whole_and_one_that_no_command_has_is_rejected() {
+    let mut pair = Pair::plain();
+    let mut ahs = Vec::new();
+    emit_extended_cdb(&mut ahs, &pattern(244, 1));
+    let pdu = pair.command(1, "r", 512);
+    let command = command_of(&pair.send_ahs(pdu.emit(), &ahs, &[]));
+    assert_eq!((command.cdb.bytes().len(), &command.cdb.bytes()[16..]), (260, &pattern(244, 1)[..]));
+    ahs.clear();
+    emit_extended_cdb(&mut ahs, &pattern(245, 1));
+    let pdu = pair.command(2, "r", 512);
+    assert_eq!(pair.send_ahs(pdu.emit(), &ahs, &[]), []);
+    assert_eq!(Reject::parse(&pair.receive()[0].header).reason, RejectReason::INVALID_PDU_FIELD);
+}
+
+#[test]
 fn an_unknown_header_segment_is_rejected_and_its_number_is_used_up() {
     let mut pair = Pair::plain();
     let pdu = pair.command(1, "r", 512);
