@@ -37,7 +37,7 @@ pub(crate) struct OpenFile {
     /// to whoever asks first: with a shared one, a flush on another reactor would hear that all is well.
     pub(crate) reactors: Vec<Arc<File>>,
     pub(crate) block_device: bool,
-    /// Its page-cached data, for READs that are answered with them and WRITEs into them.
+    /// Its page-cached data, for READs that are answered with them.
     pub(crate) pages: Option<Arc<FilePages>>,
     /// What O_DIRECT asks for.
     pub(crate) alignment: Alignment,

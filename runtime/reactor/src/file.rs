@@ -61,15 +61,7 @@ impl FileEntry {
     // In line: after a system call a processor that guards against speculation does not know the way back,
     // and every return is mispredicted.
     #[inline(always)]
-    pub(crate) fn try_now(&mut self, now: Nanos, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
-        if let Some((_, pages)) = &self.pages
-            && let &IoOp::Write { offset, sg, sg_offset, len, .. } = op
-            && let Ok(written) = i32::try_from(len)
-            && into_pages(pages, now, offset, sg.range(sg_offset, len), arenas)
-        {
-            debug_assert_eq!(sg.range(sg_offset, len).map(|range| range.len).sum::<u32>(), len);
-            return Some(written);
-        }
+    pub(crate) fn try_now(&mut self, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
         let Cached { flags, reads, writes } = self.cached.as_mut()?;
         let (write, attempts, flags) = match op {
             IoOp::Read { .. } => (false, reads, *flags),
@@ -272,25 +264,6 @@ fn plainly(write: bool, file: &File, base: *mut u8, len: usize, offset: u64) -> 
             Err(errno) => return -errno.raw_os_error(),
         }
     }
-}
-
-/// Writes ranges of buffers through the mapping of the file; false when not all of it could be. A file in memory has nothing to
-/// be synced to, so this does for DSYNC, too.
-fn into_pages(
-    pages: &FilePages,
-    now: Nanos,
-    mut offset: u64,
-    mut ranges: impl Iterator<Item = Extent>,
-    arenas: &Arenas,
-) -> bool {
-    ranges.all(|range| {
-        let Some(base) = arenas.resolve(range) else { return false };
-        // SAFETY: the range is the caller's for the time of the call, and initialised as all of an arena is.
-        let data = unsafe { std::slice::from_raw_parts(base.as_ptr(), range.len as usize) };
-        let at = offset;
-        offset += u64::from(range.len);
-        pages.write(now, at, data)
-    })
 }
 
 #[inline(never)]

@@ -207,7 +207,7 @@ impl IoQueue for Posix {
 
     fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
         let iov = &mut self.scratch;
-        self.files.get_mut(file::file_of(op))?.try_now(self.now, op, &self.arenas, iov)
+        self.files.get_mut(file::file_of(op))?.try_now(op, &self.arenas, iov)
     }
 
     fn cancel(&mut self, cmd: CmdId) {

@@ -355,7 +355,7 @@ impl IoQueue for Uring {
 
     fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
         let (entry, _) = self.files.get_mut(file_of(op))?;
-        entry.try_now(self.now, op, &self.arenas, &mut self.scratch)
+        entry.try_now(op, &self.arenas, &mut self.scratch)
     }
 
     fn cancel(&mut self, cmd: CmdId) {

@@ -120,8 +120,6 @@ macro_rules! on_real_back_ends {
 on_real_back_ends! {
     block::a_block_device_past_the_page_cache,
     block::what_is_misaligned_is_an_error_of_its_own_operation,
-    mapped::a_file_in_memory_is_written_through_its_mapping,
-    mapped::a_full_file_system_is_an_error_of_the_write,
 }
 
 mod real {
