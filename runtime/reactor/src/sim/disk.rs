@@ -20,6 +20,47 @@ pub(crate) struct DiskState {
     pub(crate) failing: Option<i32>,
     /// Reads and writes that touch these bytes fail.
     pub(crate) bad: Vec<(Range<u64>, i32)>,
+    pub(crate) errors: WritebackErrors,
+}
+
+impl DiskState {
+    pub(crate) fn new(image: Image, identity: (u64, u64)) -> Self {
+        Self { image, identity, failing: None, bad: Vec::new(), errors: WritebackErrors::default() }
+    }
+}
+
+/// Errors of writeback as Linux keeps them (`errseq_t`): each is reported once to every open file description.
+#[derive(Default)]
+pub(crate) struct WritebackErrors {
+    count: u64,
+    errno: i32,
+    /// The last one has been reported to somebody; otherwise another one is not told from it.
+    reported: bool,
+}
+
+impl WritebackErrors {
+    pub(crate) fn record(&mut self, errno: i32) {
+        if self.reported || self.count == 0 {
+            self.count += 1;
+            self.reported = false;
+        }
+        self.errno = errno;
+    }
+
+    /// What a description that is opened now knows: not yet an error that nobody has been told.
+    pub(crate) fn sample(&self) -> u64 {
+        if self.reported { self.count } else { 0 }
+    }
+
+    /// The errno that a description has not been told, which is told by this.
+    pub(crate) fn check(&mut self, known: &mut u64) -> Option<i32> {
+        if *known == self.count {
+            return None;
+        }
+        *known = self.count;
+        self.reported = true;
+        Some(self.errno)
+    }
 }
 
 /// A handle on a simulated disk. Shared by all back-ends; survives every crash, in the state the crash left it in.
@@ -36,7 +77,7 @@ impl SimDisk {
         let identity = identity(&file);
         let mut inner = world.lock();
         let number = inner.disks.len();
-        inner.disks.push(DiskState { image: Image::new(size), identity, failing: None, bad: Vec::new() });
+        inner.disks.push(DiskState::new(Image::new(size), identity));
         drop(inner);
         Self { world, number, file: Arc::new(file) }
     }
@@ -82,6 +123,11 @@ impl SimDisk {
     /// Lets reads and writes that touch a range fail with an errno (positive).
     pub fn fail_range(&self, range: Range<u64>, errno: i32) {
         self.world.lock().disks[self.number].bad.push((range, errno));
+    }
+
+    /// Drops from the page cache what could not be written back: reads see what the storage has.
+    pub fn drop_cache(&self) {
+        self.world.lock().disks[self.number].image.evict_lost();
     }
 
     /// Makes all ranges good again.

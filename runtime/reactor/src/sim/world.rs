@@ -149,6 +149,7 @@ impl World {
             && (!backend.waited
                 || !backend.ready.is_empty()
                 || backend.woken.load(SeqCst)
+                || backend.granted.load(SeqCst)
                 || backend.deadline.is_some_and(|at| at <= self.now))
     }
 
@@ -310,10 +311,11 @@ impl SimWorld {
         for backend in &mut world.backends {
             backend.end();
         }
-        if crash == Crash::Power {
-            let World { disks, rng, .. } = &mut *world;
-            for disk in disks {
-                disk.image.crash(rng);
+        let World { disks, rng, .. } = &mut *world;
+        for disk in disks {
+            match crash {
+                Crash::Power => disk.image.crash(rng),
+                _ => disk.image.evict_lost(),
             }
         }
     }
