@@ -125,11 +125,6 @@ impl SimDisk {
         self.world.lock().disks[self.number].bad.push((range, errno));
     }
 
-    /// Drops from the page cache what could not be written back: reads see what the storage has.
-    pub fn drop_cache(&self) {
-        self.world.lock().disks[self.number].image.evict_lost();
-    }
-
     /// Makes all ranges good again.
     pub fn repair(&self) {
         self.world.lock().disks[self.number].bad.clear();

@@ -4,8 +4,8 @@
 //! the later versions are kept: a crash leaves any one of them, sector by sector, which covers lost, reordered and torn
 //! writes.
 //!
-//! What could not be written back counts as clean, as with Linux: reads see it until the page cache is dropped, no flush writes it
-//! again, and it is not durable.
+//! What could not be written back counts as clean, as with Linux: reads see it, no flush writes it again, and a loss of
+//! power takes it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -215,16 +215,11 @@ impl Image {
         any
     }
 
-    /// Drops what the page cache has of sectors that were not written back.
-    pub(crate) fn evict_lost(&mut self) {
+    /// Loses power: what was not durable stays, goes, or stays in part.
+    pub(crate) fn crash(&mut self, rng: &mut SimRng) {
         for (sector, durable) in std::mem::take(&mut self.lost) {
             self.store(sector * SECTOR, &durable);
         }
-    }
-
-    /// Loses power: what was not durable stays, goes, or stays in part.
-    pub(crate) fn crash(&mut self, rng: &mut SimRng) {
-        self.evict_lost();
         // All kept, all lost, or each sector for itself.
         let mode = rng.below(4);
         for (sector, pending) in std::mem::take(&mut self.pending) {
@@ -309,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_written_back_looks_written_until_the_cache_is_dropped() {
+    fn what_was_not_written_back_looks_written_until_power_is_lost() {
         let mut image = Image::new(1 << 20);
         image.write(0, &[1; 1024], true);
         image.write(0, &[2; 1024], false);
@@ -328,7 +323,7 @@ mod tests {
         image.write(512, &[3; 512], false);
         assert_eq!(durable(&image, 512, 512), [1; 512]);
         assert!(image.write_back(512..1024, image.sequence(), || true));
-        image.evict_lost();
+        image.crash(&mut SimRng::new(1));
         assert_eq!(read(&image, 0, 1024), [[2; 512], [1; 512]].concat());
     }
 

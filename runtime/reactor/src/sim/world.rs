@@ -311,11 +311,10 @@ impl SimWorld {
         for backend in &mut world.backends {
             backend.end();
         }
-        let World { disks, rng, .. } = &mut *world;
-        for disk in disks {
-            match crash {
-                Crash::Power => disk.image.crash(rng),
-                _ => disk.image.evict_lost(),
+        if crash == Crash::Power {
+            let World { disks, rng, .. } = &mut *world;
+            for disk in disks {
+                disk.image.crash(rng);
             }
         }
     }
