@@ -242,7 +242,7 @@ impl Vdisk {
 
     /// Errno of the first flush that failed since the file was opened, on whatever reactor.
     fn flush_error(&self) -> Option<i32> {
-        self.shared.flush_error().or_else(|| self.shared.file()?.gate.error())
+        self.shared.flush_error().or_else(|| self.shared.sync_error())
     }
 
     /// Looks whether a file that was away is back, and tells the operator, once, that written data may be lost. Cheap while the

@@ -215,6 +215,11 @@ impl Shared {
         Some(self.flush_error.load(Ordering::Acquire)).filter(|errno| *errno != 0)
     }
 
+    /// Errno of the first sync that failed since the file was opened, whether its command has been told or not. Locks.
+    pub(crate) fn sync_error(&self) -> Option<i32> {
+        locked(&self.file).as_ref()?.gate.error()
+    }
+
     /// Notes that a flush has failed.
     pub(crate) fn flush_failed(&self, errno: i32) {
         let _ = self.flush_error.compare_exchange(0, errno, Ordering::AcqRel, Ordering::Acquire);
