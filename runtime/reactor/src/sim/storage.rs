@@ -306,8 +306,8 @@ impl World {
                 let range = offset..offset + moved as u64;
                 let disk = self.backends[n].ops.get(key).map_or(0, |op| op.disk);
                 let sequence = self.disks[disk].image.sequence();
-                self.write_back(disk, range, sequence);
-                self.told(n, file).map_or(moved, |errno| -errno)
+                let own = self.write_back(disk, range, sequence);
+                self.told(n, file).or(own).map_or(moved, |errno| -errno)
             }
             Kind::Write { .. } => {
                 let disk = self.backends[n].ops.get(key).map_or(0, |op| op.disk);
@@ -366,8 +366,8 @@ impl World {
     fn synced(&mut self, n: usize, file: u32) {
         let Some(&mut SimFile { disk, sequence, .. }) = self.file_mut(n, file) else { return };
         let all = 0..self.disks[disk].image.size();
-        self.write_back(disk, all, sequence);
-        let result = self.told(n, file).map_or(0, |errno| -errno);
+        let own = self.write_back(disk, all, sequence);
+        let result = self.told(n, file).or(own).map_or(0, |errno| -errno);
         if let Some(entry) = self.file_mut(n, file) {
             entry.sync.end(result);
         }
@@ -384,8 +384,9 @@ impl World {
         }
     }
 
-    /// The kernel writes back what is dirty, up to a write; it may fail for all of it or a part.
-    fn write_back(&mut self, disk: usize, range: Range<u64>, sequence: u64) {
+    /// The kernel writes back what is dirty, up to a write; it may fail for all of it or a part. Some errors are those of what lies
+    /// below, of the drive's cache for example: only the caller is told.
+    fn write_back(&mut self, disk: usize, range: Range<u64>, sequence: u64) -> Option<i32> {
         let fails = self.rng.chance(self.config.disk.eio);
         let Self { disks, rng, .. } = self;
         let DiskState { image, errors, failing, bad, .. } = &mut disks[disk];
@@ -396,10 +397,13 @@ impl World {
             }
         }
         lost |= image.write_back(range, sequence, || failing.is_some() || (fails && rng.chance(500_000)));
-        // The storage can fail although nothing was written: its own cache.
+        if fails && errno == libc::EIO && rng.chance(500_000) {
+            return Some(errno);
+        }
         if lost || fails || failing.is_some() {
             errors.record(errno);
         }
+        None
     }
 
     /// The kernel writes back without being asked, now and then when that fails.
