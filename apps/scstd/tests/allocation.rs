@@ -135,9 +135,13 @@ fn read_and_write_allocate_nothing() {
     let disk = NamedTempFile::new().unwrap();
     disk.as_file().set_len(64 << 20).unwrap();
     let mut measured = 0;
-    for (choice, attribute) in
-        [(BackendChoice::Posix, ""), (BackendChoice::Uring, ""), (BackendChoice::Uring, "zero_copy_read 1")]
-    {
+    for (choice, attribute) in [
+        (BackendChoice::Posix, ""),
+        (BackendChoice::Uring, ""),
+        (BackendChoice::Uring, "zero_copy_read 1"),
+        (BackendChoice::Posix, "write_through 1"),
+        (BackendChoice::Uring, "write_through 1"),
+    ] {
         let attributes = format!("filename \"{}\"\n {attribute}", disk.path().display());
         let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &attributes) else { continue };
         let mut host =
