@@ -251,13 +251,13 @@ impl DiskShard {
     /// The flush after a durable WRITE has ended, and with it the WRITE.
     fn synced(&self, result: i32) -> Execution {
         let failed = (result < 0).then(|| task::fail(&self.shared, Doing::Flush, -result, true));
-        Execution::Done(failed.unwrap_or_else(|| self.durable(0)))
+        Execution::Done(failed.unwrap_or_else(|| self.durable()))
     }
 
     /// The end of a WRITE whose own data are durable. It is not GOOD when data may have been lost meanwhile: which, nobody knows.
-    fn durable(&self, bytes: u32) -> Outcome {
+    fn durable(&self) -> Outcome {
         let lost = self.shared.flush_error().map(|errno| fault::outcome(Doing::Flush, errno));
-        lost.unwrap_or_else(|| Outcome::good(bytes))
+        lost.unwrap_or_else(|| Outcome::good(0))
     }
 
     /// The one operation of a READ or WRITE has ended.
@@ -278,7 +278,7 @@ impl DiskShard {
             if durable {
                 return match self.file() {
                     Ok(file) if apart => self.sync(file, cmd, cx),
-                    Ok(_) => Execution::Done(self.durable(0)),
+                    Ok(_) => Execution::Done(self.durable()),
                     Err(sense) => Execution::Done(Outcome::check(sense)),
                 };
             }

@@ -341,7 +341,12 @@ impl Task {
             }
             Stage::Write { bytes, .. } if moved == 0 => return Err(not_written(bytes, self.done, env)),
             Stage::Read(bytes) => self.done += self.arrived(bytes, moved, env, cmd, cx),
-            Stage::Write { .. } => self.done += moved,
+            Stage::Write { bytes, durable, .. } => {
+                self.done += moved;
+                if let Some(errno) = env.shared.flush_error().filter(|_| durable && self.done >= bytes.len) {
+                    return Err(fault::outcome(Doing::Flush, errno));
+                }
+            }
             Stage::Scan { with, .. } => {
                 self.scanned(with, moved as u32, block_size, cmd, cx)?;
                 self.done += moved;

@@ -194,10 +194,12 @@ impl Posix {
         let mut all = std::mem::take(&mut self.done);
         self.pool.take_done(&mut all);
         for Done { key, result, extra, iov } in all.drain(..) {
-            self.spare.push(iov);
             match self.ops.get(key).and_then(|op| op.flushes) {
                 Some(file) => self.synced(file, result),
-                None => self.end_op(key, result, extra),
+                None => {
+                    self.spare.push(iov);
+                    self.end_op(key, result, extra);
+                }
             }
         }
         self.done = all;
@@ -231,7 +233,7 @@ impl Posix {
             match entry.sync.next() {
                 Next::Sync(key) => {
                     let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
-                    let iov = self.spare.pop().unwrap_or_default();
+                    let iov = IoVecs::default();
                     self.pool.push(Job { key, file, block_device, work: Work::Flush, iov });
                     return;
                 }

@@ -146,3 +146,26 @@ fn marker(size: u64) -> io::Result<File> {
     file.set_len(size)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_writeback_is_told_once_to_each_description() {
+        let mut errors = WritebackErrors::default();
+        let (mut a, mut b) = (errors.sample(), errors.sample());
+        assert_eq!(errors.check(&mut a), None);
+        errors.record(libc::EIO);
+        let mut late = errors.sample();
+        assert_eq!((errors.check(&mut a), errors.check(&mut a)), (Some(libc::EIO), None));
+        assert_eq!((errors.check(&mut b), errors.check(&mut late)), (Some(libc::EIO), Some(libc::EIO)));
+        let mut later = errors.sample();
+        assert_eq!(errors.check(&mut later), None, "somebody has been told");
+        // Two that nobody has asked about between are one.
+        errors.record(libc::EIO);
+        errors.record(libc::ENOSPC);
+        assert_eq!((errors.check(&mut a), errors.check(&mut a)), (Some(libc::ENOSPC), None));
+        assert_eq!(errors.check(&mut later), Some(libc::ENOSPC));
+    }
+}
