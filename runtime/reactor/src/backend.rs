@@ -77,12 +77,12 @@ pub trait FileRegistry {
 
 /// Everything a reactor can do.
 ///
-/// Contract: nothing blocks but `wait`. Flushes that are submitted while one of the same file is under way share the next sync, which
-/// begins when that has ended; once a sync has failed, every later flush of that opening fails with its error. Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the
-/// completion. At most one `recv` and one `send` in flight per socket. A `recv` completes as soon as there is any byte;
-/// a `send` completes only when all bytes are gone or the connection broke. After `close` the operations in flight
-/// complete (with an error) first, then `Closed` comes; the id is invalid from then on. Completions are reported in the
-/// order they happened, each exactly once.
+/// Contract: nothing blocks but `wait`. Flushes that are submitted while one of the same file is under way share the next
+/// sync, which begins when that has ended; once a sync has failed, every later flush of that opening fails with its error.
+/// Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the completion. At most one `recv` and one
+/// `send` in flight per socket. A `recv` completes as soon as there is any byte; a `send` completes only when all bytes are
+/// gone or the connection broke. After `close` the operations in flight complete (with an error) first, then `Closed` comes;
+/// the id is invalid from then on. Completions are reported in the order they happened, each exactly once.
 pub trait Backend: IoQueue + FileRegistry {
     /// Monotonic time. Taken once per `wait` and constant until the next.
     fn now(&self) -> Nanos;

@@ -212,6 +212,11 @@ impl FileSync {
         self.phase == Phase::Idle && self.waiting.is_empty() && self.running.is_empty()
     }
 
+    /// Errno of the first sync of the opening that failed.
+    pub(crate) fn failed(&self) -> Option<i32> {
+        self.gate.error()
+    }
+
     /// Adds an operation that wants a sync which begins from now on.
     pub(crate) fn join(&mut self, key: u32) {
         self.waiting.push_back(key);

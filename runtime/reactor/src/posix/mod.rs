@@ -49,7 +49,7 @@ pub struct Posix {
     /// Files that are unregistered while flushes of theirs are under way.
     retired: Vec<(u32, FileEntry)>,
     /// Files whose turn to be synced has not come.
-    queued: Vec<u32>,
+    queued: VecDeque<u32>,
     /// Storage operations in flight, by the key of their job.
     ops: Slab<StorageOp>,
     done: Vec<Done>,
@@ -99,7 +99,7 @@ impl Posix {
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
             retired: Vec::new(),
-            queued: Vec::new(),
+            queued: VecDeque::new(),
             ops: Slab::new(config.io_depth),
             done: Vec::with_capacity(config.io_depth as usize),
             spare: Vec::new(),
@@ -165,9 +165,7 @@ impl Posix {
         }
         self.take_done();
         if rung & RUNG_BY_GATE != 0 {
-            for file in std::mem::take(&mut self.queued) {
-                self.sync(file);
-            }
+            self.look_at_queued();
         }
         if rung & RUNG_BY_USER != 0 {
             self.ready.push_back(Completion::Woken);
@@ -240,7 +238,7 @@ impl Posix {
                 Next::Fail(key, errno) => self.end_op(key, -errno, 0),
                 Next::Queued => {
                     if !self.queued.contains(&file) {
-                        self.queued.push(file);
+                        self.queued.push_back(file);
                     }
                     return;
                 }
@@ -250,11 +248,23 @@ impl Posix {
         self.retired.retain(|(id, entry)| *id != file || !entry.sync.is_idle());
     }
 
+    /// Goes on with the files whose turn has come.
+    fn look_at_queued(&mut self) {
+        for _ in 0..self.queued.len() {
+            if let Some(file) = self.queued.pop_front() {
+                self.sync(file);
+            }
+        }
+    }
+
     fn submit_flush(&mut self, token: IoToken, file: u32) -> Result<(), QueueFull> {
         let Ok(key) = self.ops.insert(StorageOp { token, flushes: Some(file) }) else { return Err(QueueFull) };
         match self.files.get_mut(file) {
             None => self.end_op(key, -libc::EBADF, 0),
-            Some(entry) if entry.in_memory => self.end_op(key, 0, 0),
+            Some(entry) if entry.in_memory => {
+                let result = entry.sync.failed().map_or(0, |errno| -errno);
+                self.end_op(key, result, 0);
+            }
             Some(entry) => {
                 entry.sync.join(key);
                 self.sync(file);

@@ -80,7 +80,7 @@ pub struct Uring {
     /// Files that are unregistered but still used by operations are kept here as `(id, file, operations left)`.
     retired: Vec<(u32, FileEntry, u32)>,
     /// Files whose turn to be synced has not come.
-    queued: Vec<u32>,
+    queued: VecDeque<u32>,
     io_in_flight: u32,
     io_depth: u32,
     pool: Offload,
@@ -134,7 +134,7 @@ impl Uring {
             files: Slab::new(u32::MAX),
             ring_discards: false,
             retired: Vec::new(),
-            queued: Vec::new(),
+            queued: VecDeque::new(),
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
             done: Vec::with_capacity(config.io_depth as usize),
@@ -347,9 +347,7 @@ impl Uring {
         self.reap()?;
         self.take_done();
         if rung & RUNG_BY_GATE != 0 {
-            for file in std::mem::take(&mut self.queued) {
-                self.sync(file);
-            }
+            self.look_at_queued();
         }
         if rung & RUNG_BY_USER != 0 {
             self.ready.push_back(Completion::Woken);

@@ -39,8 +39,9 @@ impl Uring {
         let fd = types::Fd(entry.file.as_raw_fd());
         if kind == StorageKind::Flush {
             if entry.in_memory {
+                let result = entry.sync.failed().map_or(0, |errno| -errno);
                 let owner = self.ops.owner_at(slot);
-                self.storage_completed(slot, owner, 0, 0);
+                self.storage_completed(slot, owner, result, 0);
             } else {
                 entry.sync.join(slot);
                 self.sync(file);
@@ -108,6 +109,15 @@ impl Uring {
         self.sync(file);
     }
 
+    /// Goes on with the files whose turn has come.
+    pub(crate) fn look_at_queued(&mut self) {
+        for _ in 0..self.queued.len() {
+            if let Some(file) = self.queued.pop_front() {
+                self.sync(file);
+            }
+        }
+    }
+
     /// Begins a sync of a file, if one is wanted and it is its turn.
     pub(crate) fn sync(&mut self, file: u32) {
         while let Some(entry) = self.file_mut(file) {
@@ -123,7 +133,7 @@ impl Uring {
                 }
                 Next::Queued => {
                     if !self.queued.contains(&file) {
-                        self.queued.push(file);
+                        self.queued.push_back(file);
                     }
                     return;
                 }
