@@ -132,24 +132,25 @@ fn measure(name: &str, host: &mut Initiator, make: impl Fn(u64) -> Command) {
 #[test]
 fn read_and_write_allocate_nothing() {
     exempt_this_thread();
-    let (disk, in_memory) = (NamedTempFile::new().unwrap(), NamedTempFile::new_in("/dev/shm").unwrap());
-    for file in [&disk, &in_memory] {
-        file.as_file().set_len(64 << 20).unwrap();
-    }
+    let disk = NamedTempFile::new().unwrap();
+    disk.as_file().set_len(64 << 20).unwrap();
     let mut measured = 0;
     for (choice, attribute) in [
         (BackendChoice::Posix, ""),
         (BackendChoice::Uring, ""),
         (BackendChoice::Uring, "zero_copy_read 1"),
-        (BackendChoice::Uring, "mapped_write 1"),
+        (BackendChoice::Posix, "write_through 1"),
+        (BackendChoice::Uring, "write_through 1"),
     ] {
-        let disk = if attribute == "mapped_write 1" { &in_memory } else { &disk };
         let attributes = format!("filename \"{}\"\n {attribute}", disk.path().display());
         let Some(reactor) = Reactor::start(choice, "vdisk_fileio", &attributes) else { continue };
         let mut host =
             Initiator::connect(reactor.portal, LoginConfig::normal("iqn.2026-01.example:host", TARGET)).unwrap();
         host.clear_unit_attentions(0).unwrap();
-        for (measured, blocks) in [(false, 8_u32), (false, 128), (false, 1024), (true, 8), (true, 1024)] {
+        let loads = [(false, 8_u32), (false, 128), (false, 1024), (true, 8), (true, 1024)];
+        // The file system's own work takes long enough for one load.
+        let loads = if attribute == "write_through 1" { &loads[..1] } else { &loads };
+        for &(measured, blocks) in loads {
             reactor.ask(Request::MeasureLatency(measured));
             let lba = |n: u64| (n * 7919 * u64::from(blocks)) % (64 << 11) / u64::from(blocks) * u64::from(blocks);
             let data = vec![0x5a; blocks as usize * 512];

@@ -1,10 +1,9 @@
-//! `zero_copy_read` and `mapped_write` with the real daemon: right data while others write, digests, a cold file, and a file that
-//! is cut under READs that are being answered and WRITEs that are being carried out.
+//! `zero_copy_read` with the real daemon: right data while others write, digests, a cold file, and a file that is cut under
+//! READs that are being answered.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,14 +71,6 @@ impl Stage {
         host
     }
 
-    /// Writes everything so often that WRITEs go through the mapping from here on, if there is one.
-    fn wear_in(&self) {
-        let mut host = self.login("first", "None");
-        for n in 0..2 * (BYTES >> 20) {
-            host.run(Command::write_blocks(0, (n << 11) % (BYTES / 512), 512, vec![0; 1 << 20])).unwrap();
-        }
-    }
-
     fn touched(&self, name: &str) -> u64 {
         self.daemon.touched(&fs::canonicalize(self.path(name)).unwrap()).unwrap()
     }
@@ -109,14 +100,11 @@ fn data_are_right_while_they_are_written() {
 
 #[test]
 fn data_of_a_file_in_memory_are_right_while_they_are_written() {
-    for attributes in ["zero_copy_read 1", "mapped_write 1", "zero_copy_read 1\n mapped_write 1"] {
-        each_back_end_in_memory(attributes, |stage| {
-            // No holes: what has some is read.
-            stage.file("mapped").write_all_at(&vec![0; BYTES as usize], 0).unwrap();
-            stage.wear_in();
-            data_are_right(stage);
-        });
-    }
+    each_back_end_in_memory("zero_copy_read 1", |stage| {
+        // No holes: what has some is read.
+        stage.file("mapped").write_all_at(&vec![0; BYTES as usize], 0).unwrap();
+        data_are_right(stage);
+    });
 }
 
 fn data_are_right(stage: Stage) {
@@ -305,102 +293,4 @@ fn a_file_in_memory_that_was_cut_is_an_error_soon() {
         assert!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in == pattern(8, 4096));
         assert_eq!(stage.daemon.exited().unwrap(), None);
     });
-}
-
-#[test]
-fn a_file_in_memory_that_is_cut_under_writes_takes_them_all() {
-    each_back_end_in_memory("mapped_write 1", |mut stage| {
-        let data = pattern(9, 1 << 20);
-        stage.wear_in();
-        assert_eq!(stage.touched("mapped"), 0);
-        stage.login("second", "None").run(Command::write_blocks(0, 0, 512, data.clone())).unwrap();
-        assert_eq!(stage.touched("mapped"), 1 << 20);
-        let written = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let cutter = scope.spawn(|| {
-                let file = stage.file("mapped");
-                let mut cuts = 0_u64;
-                while !written.load(Ordering::Relaxed) {
-                    file.set_len(cuts % 7 * (BYTES / 7)).unwrap();
-                    file.set_len(BYTES).unwrap();
-                    cuts += 1;
-                }
-                cuts
-            });
-            let mut host = stage.login("host", "None");
-            for n in 0..20_000_u64 {
-                if n >= 32 {
-                    assert!(host.wait_any().unwrap().is_good());
-                }
-                let (lba, blocks) = (n * 7919 % (BYTES / 4096 - 32) * 8, if n % 64 == 0 { 256 } else { 8 });
-                host.submit(Command::write_blocks(0, lba, 512, data[..blocks * 512].to_vec())).unwrap();
-            }
-            for _ in 0..32 {
-                assert!(host.wait_any().unwrap().is_good());
-            }
-            written.store(true, Ordering::Relaxed);
-            assert!(cutter.join().unwrap() > 0);
-        });
-        // Nobody cuts any more: what is written now is there.
-        let mut host = stage.login("host", "None");
-        for n in 0..BYTES >> 20 {
-            host.run(Command::write_blocks(0, n << 11, 512, pattern(n as u8, 1 << 20))).unwrap();
-        }
-        for n in 0..BYTES >> 20 {
-            let mut found = vec![0; 1 << 20];
-            stage.file("mapped").read_exact_at(&mut found, n << 20).unwrap();
-            assert!(found == pattern(n as u8, 1 << 20), "{n}");
-        }
-        assert_eq!(stage.daemon.exited().unwrap(), None);
-    });
-}
-
-#[test]
-fn mapped_write_says_where_it_has_no_effect() {
-    let stage = Stage::with_files("auto", tempfile::tempdir().unwrap(), "mapped_write 1");
-    let mut host = stage.login("host", "None");
-    stage.wear_in();
-    host.run(Command::write_blocks(0, 0, 512, pattern(1, 4096))).unwrap();
-    assert_eq!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in, pattern(1, 4096));
-    assert_eq!(stage.touched("mapped"), 0);
-    assert!(
-        stage.daemon.log().contains("mapped_write has no effect: the file is not on tmpfs"),
-        "{}",
-        stage.daemon.log()
-    );
-}
-
-#[test]
-fn mapped_writes_are_ordered_with_everything_else_that_writes() {
-    each_back_end_in_memory("mapped_write 1\n thin_provisioned 1\n write_through 1", |stage| {
-        let mut host = stage.login("host", "None");
-        stage.wear_in();
-        let (old, new) = (pattern(1, 64 << 10), pattern(2, 64 << 10));
-        for _ in 0..20 {
-            // FUA, and the block limits descriptor of UNMAP: LBA 32, 64 blocks.
-            host.run(Command::write_blocks(0, 0, 512, old.clone())).unwrap();
-            let unmap =
-                [&[0, 22, 0, 16, 0, 0, 0, 0][..], &32_u64.to_be_bytes(), &64_u32.to_be_bytes(), &[0; 4]].concat();
-            let cdb = vec![0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0];
-            host.run(Command::write(0, cdb, unmap)).unwrap();
-            let mut expected = old.clone();
-            expected[32 * 512..96 * 512].fill(0);
-            assert!(host.run(Command::read_blocks(0, 0, 128, 512)).unwrap().data_in == expected);
-            host.run(Command::write_blocks(0, 64, 512, new[..4096].to_vec())).unwrap();
-            expected[64 * 512..72 * 512].copy_from_slice(&new[..4096]);
-            let mut found = vec![0; 64 << 10];
-            stage.file("mapped").read_exact_at(&mut found, 0).unwrap();
-            assert!(found == expected);
-        }
-        assert!(stage.touched("mapped") > 0);
-    });
-}
-
-#[test]
-fn a_read_only_disk_is_not_mapped_for_writing() {
-    let stage = Stage::with_files("auto", tempfile::tempdir_in("/dev/shm").unwrap(), "mapped_write 1\n read_only 1");
-    let mut host = stage.login("host", "None");
-    assert_eq!(host.run(Command::read_blocks(0, 0, 8, 512)).unwrap().data_in, [0; 4096]);
-    assert_eq!(host.execute(Command::write_blocks(0, 0, 512, vec![1; 512])).unwrap().kcq().map(|kcq| kcq.0), Some(7));
-    assert!(!stage.daemon.log().contains("no effect"), "{}", stage.daemon.log());
 }

@@ -242,6 +242,8 @@ impl Control {
                 let device =
                     Arc::new(SimDevice::new(&format!("disk{disk}"), scene.plan.disks[disk], &self.disks[disk]));
                 self.devices[disk] = Some((id, Arc::clone(&device)));
+                // An error that was told to the opening before is not told to this one.
+                scene.media[disk].reopened();
                 self.ask_all(daemon, || Request::AddDevice { id, device: Arc::clone(&device) as Arc<_> });
             }
             Step::RemoveDevice(disk) => {
@@ -257,6 +259,7 @@ impl Control {
                 let Some((id, device)) = &self.devices[disk] else { return };
                 let id = *id;
                 if device.repair() {
+                    scene.media[disk].reopened();
                     self.ask_all(daemon, || Request::RefreshDevice(id));
                     let asc = Asc::DEVICE_INTERNAL_RESET;
                     self.ask_all(daemon, || Request::Attention { device: id, asc });

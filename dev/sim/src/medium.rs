@@ -38,6 +38,8 @@ struct Version {
     survivor: bool,
     /// A COMPARE AND WRITE has replaced it.
     consumed: bool,
+    /// The initiators were told that it may be lost although it can be read: no flush makes it durable.
+    doubtful: bool,
 }
 
 impl Version {
@@ -99,6 +101,7 @@ impl Medium {
             dead: None,
             survivor: false,
             consumed: false,
+            doubtful: false,
         };
         Self { sectors: vec![vec![zeros]; sectors as usize], reads: BTreeMap::new() }
     }
@@ -132,6 +135,7 @@ impl Medium {
                 dead: None,
                 survivor: false,
                 consumed: false,
+                doubtful: false,
             });
         }
     }
@@ -256,7 +260,15 @@ impl Medium {
     /// A flush that began at `start` has ended well.
     pub fn flushed(&mut self, start: Tick) {
         for v in self.sectors.iter_mut().flatten() {
-            v.durable |= v.acknowledged.is_some_and(|at| at < start);
+            v.durable |= !v.doubtful && v.acknowledged.is_some_and(|at| at < start);
+        }
+    }
+
+    /// The file was opened anew after an error, and the initiators were told: what was not durable may not have reached the
+    /// storage, and whatever the page cache says, it never will by itself.
+    pub fn reopened(&mut self) {
+        for v in self.sectors.iter_mut().flatten() {
+            v.doubtful |= !v.durable;
         }
     }
 

@@ -5,6 +5,8 @@
 //! disk is at work meanwhile: pages stay locked, threads that want them sleep. A loop device over it
 //! ([`LoopDevice::over`](crate::LoopDevice::over)) is a slow block device.
 //!
+//! It can also fail ([`HeldFile::fail`]), as a disk does that dies, or one whose cache has lost what it had taken.
+//!
 //! It needs root and /dev/fuse, and says so. The file system is mounted nowhere: whoever is to use the file opens
 //! [`HeldFile::path`], and it is gone when the last has closed it. When this process dies, in whatever way, the kernel
 //! fails all requests, held ones too: nothing hangs, and nothing is left.
@@ -49,6 +51,16 @@ pub enum Requests {
     Flushes,
 }
 
+/// How storage fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// After so many more writes every write ends with this errno.
+    Writes(u32, i32),
+    /// What is written waits in a cache for the next flush. After so many more flushes one finds that all of it is lost: it ends
+    /// with EIO. Nobody is told that again, and everything works from then on.
+    CacheOnce(u32),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct HeldFile {
@@ -72,7 +84,11 @@ struct Storage {
 
 #[derive(Debug)]
 struct State {
+    /// What the storage has.
     content: Vec<u8>,
+    /// What its cache has besides.
+    cached: Vec<(usize, Vec<u8>)>,
+    failure: Option<Failure>,
     hold: Option<Requests>,
     held: Vec<Held>,
 }
@@ -96,7 +112,7 @@ impl HeldFile {
         })?;
         let device = closed_first(&device).context("a high descriptor for /dev/fuse")?;
         let mount = mount(&device).context("mounting a FUSE file system (this test needs root)")?;
-        let state = State { content, hold: None, held: Vec::new() };
+        let state = State { content, cached: Vec::new(), failure: None, hold: None, held: Vec::new() };
         let storage = Arc::new(Storage { state: Mutex::new(state), arrived: Condvar::new() });
         let mut session = Session::from_fd(Server(Arc::clone(&storage)), device, SessionACL::All);
         // It ends when the kernel has destroyed the file system, or with the process.
@@ -116,7 +132,12 @@ impl HeldFile {
         &self.open
     }
 
-    /// A copy of what the storage has, whatever the page cache says.
+    /// From now on it fails like this; None: it works again.
+    pub fn fail(&self, failure: Option<Failure>) {
+        self.storage.lock().failure = failure;
+    }
+
+    /// A copy of what the storage has, whatever a cache says.
     ///
     /// # Panics
     /// When the range is not within the file.
@@ -200,17 +221,55 @@ impl State {
         match request {
             Held::Read(bytes, reply) => {
                 let end = bytes.end.min(self.content.len());
-                reply.data(&self.content[bytes.start.min(end)..end]);
-            }
-            Held::Write(at, data, reply) => match self.content.get_mut(at..at + data.len()) {
-                Some(place) => {
-                    place.copy_from_slice(&data);
-                    reply.written(data.len() as u32);
+                let mut data = self.content[bytes.start.min(end)..end].to_vec();
+                for (at, written) in &self.cached {
+                    let (from, to) = (bytes.start.max(*at), end.min(at + written.len()));
+                    if from < to {
+                        data[from - bytes.start..to - bytes.start].copy_from_slice(&written[from - at..to - at]);
+                    }
                 }
-                None => reply.error(libc::EFBIG),
+                reply.data(&data);
+            }
+            Held::Write(at, data, reply) => match self.write(at, &data) {
+                Ok(()) => reply.written(data.len() as u32),
+                Err(errno) => reply.error(errno),
             },
-            Held::Flush(reply) => reply.ok(),
+            Held::Flush(reply) => match self.flush() {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            },
         }
+    }
+
+    fn write(&mut self, at: usize, data: &[u8]) -> Result<(), i32> {
+        let place = self.content.get_mut(at..at + data.len()).ok_or(libc::EFBIG)?;
+        match &mut self.failure {
+            Some(Failure::Writes(0, errno)) => return Err(*errno),
+            Some(Failure::CacheOnce(_)) => {
+                self.cached.push((at, data.to_vec()));
+                return Ok(());
+            }
+            Some(Failure::Writes(left, _)) => *left -= 1,
+            None => {}
+        }
+        place.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), i32> {
+        let cached = std::mem::take(&mut self.cached);
+        match &mut self.failure {
+            Some(Failure::CacheOnce(0)) => {
+                self.failure = None;
+                return Err(libc::EIO);
+            }
+            Some(Failure::CacheOnce(left)) => *left -= 1,
+            _ => {}
+        }
+        for (at, data) in cached {
+            self.content[at..at + data.len()].copy_from_slice(&data);
+        }
+        Ok(())
     }
 }
 
@@ -395,6 +454,24 @@ mod tests {
             drop(hold);
             flusher.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn it_fails_as_it_is_told() {
+        let held = file();
+        let errno = |result: io::Result<()>| result.map_err(|error| error.raw_os_error().unwrap());
+        held.fail(Some(Failure::Writes(1, libc::ENOSPC)));
+        assert_eq!(errno(held.file().write_all_at(&[7; 512], 0)), Ok(()));
+        assert_eq!(errno(held.file().write_all_at(&[8; 512], 0)), Err(libc::ENOSPC));
+        held.fail(Some(Failure::CacheOnce(1)));
+        assert_eq!(errno(held.file().write_all_at(&[9; 512], 512)), Ok(()));
+        assert!(held.content(0, 1024) == [&[7; 512][..], &content()[512..1024]].concat());
+        assert_eq!(errno(held.file().sync_data()), Ok(()));
+        assert!(held.content(0, 1024) == [[7; 512], [9; 512]].concat());
+        assert_eq!(errno(held.file().write_all_at(&[1; 512], 512)), Ok(()));
+        assert_eq!(errno(held.file().sync_data()), Err(libc::EIO));
+        assert_eq!(errno(held.file().sync_data()), Ok(()));
+        assert!(held.content(512, 512) == [9; 512]);
     }
 
     #[test]

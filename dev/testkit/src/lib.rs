@@ -29,7 +29,7 @@ pub mod scsi;
 pub mod text;
 pub mod verify;
 
-pub use held_file::{HeldFile, Hold, Requests};
+pub use held_file::{Failure, HeldFile, Hold, Requests};
 pub use initiator::{Command, Error, Initiator, LoginConfig, Outcome};
 pub use locked_pages::LockedPages;
 pub use loop_device::LoopDevice;

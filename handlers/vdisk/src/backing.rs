@@ -63,7 +63,12 @@ impl Backing {
             return Err(Failure::Away(io::Error::new(io::ErrorKind::UnexpectedEof, short)));
         }
         let reactors = open_for_reactors(&file, config);
-        Ok(Self { open: OpenFile { file: Arc::new(file), reactors, block_device, pages: None, alignment }, bytes })
+        let file = Arc::new(file);
+        let (gate, pages) = (Arc::default(), None);
+        let open = OpenFile { file, reactors, block_device, volatile_cache: false, gate, pages, alignment };
+        let mut backing = Self { open, bytes };
+        backing.open.volatile_cache = backing.facts().volatile_cache;
+        Ok(backing)
     }
 
     /// What the system knows of the storage.

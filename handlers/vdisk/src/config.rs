@@ -73,8 +73,6 @@ pub struct VdiskConfig {
     pub o_direct: bool,
     /// `zero_copy_read` (FILEIO): large READs are answered from the page cache without a copy in between.
     pub zero_copy_read: bool,
-    /// `mapped_write` (FILEIO): WRITEs go through a mapping of the file, which is one in memory.
-    pub mapped_write: bool,
     /// `read_zero` (NULLIO).
     pub read_zero: bool,
     /// `dummy` (NULLIO): a place holder for LUN 0.
@@ -157,7 +155,6 @@ impl VdiskConfig {
             thin_provisioned: false,
             o_direct: false,
             zero_copy_read: false,
-            mapped_write: false,
             read_zero: false,
             dummy: false,
             optimal_transfer: OPTIMAL_TRANSFER,
@@ -198,7 +195,6 @@ impl VdiskConfig {
             ("thin_provisioned", _) => switch(value, &mut self.thin_provisioned),
             ("o_direct", Kind::File) => switch(value, &mut self.o_direct),
             ("zero_copy_read", Kind::File) => switch(value, &mut self.zero_copy_read),
-            ("mapped_write", Kind::File) => switch(value, &mut self.mapped_write),
             ("read_zero", Kind::Null) => switch(value, &mut self.read_zero),
             ("dummy", Kind::Null) => switch(value, &mut self.dummy),
             ("lb_per_pb_exp", _) => switch(value, &mut self.report_physical_blocks),
@@ -253,10 +249,6 @@ impl VdiskConfig {
         if self.zero_copy_read && self.o_direct {
             let remedy = "remove one of them: o_direct leaves the page cache out, zero_copy_read sends what is in it";
             return error("zero_copy_read", "1".to_owned(), "contradicts o_direct", remedy);
-        }
-        if self.mapped_write && self.o_direct {
-            let remedy = "remove one of them: o_direct leaves the page cache out, mapped_write writes into it";
-            return error("mapped_write", "1".to_owned(), "contradicts o_direct", remedy);
         }
         if self.write_through && self.nv_cache {
             let remedy = "remove one of them: write_through has no cache, nv_cache has one that need not be flushed";

@@ -4,14 +4,17 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use scst_cmdset::{DiskParameters, Provisioning};
 use scst_core::handler::HandlerShard;
 use scst_core::io::FileId;
 use scst_reactor::backend::FileRegistry;
+use scst_reactor::storage;
 use scst_scsi::Asc;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::backing::{self, Backing, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
@@ -20,6 +23,9 @@ use crate::mapped;
 use crate::queue::Facts;
 use crate::shard::{DiskShard, LinkedFile};
 use crate::shared::{Medium, Shared};
+
+/// A flush of a reactor that takes longer than this does not end; the control thread does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a disk could not be made or opened again.
 #[derive(Debug, Error)]
@@ -59,7 +65,7 @@ pub struct Status {
     pub online: bool,
     /// Capacity in bytes.
     pub bytes: u64,
-    /// Errno of a flush that failed: written data may be lost. Every flush fails until [`Vdisk::reopen`].
+    /// Errno of a flush that failed: written data may be lost. Every flush and every durable write fails until [`Vdisk::reopen`].
     pub flush_error: Option<i32>,
     /// The medium has been ejected by an initiator.
     pub ejected: bool,
@@ -70,6 +76,8 @@ pub struct Status {
 pub struct Vdisk {
     config: VdiskConfig,
     shared: Arc<Shared>,
+    /// The operator has been told of the flush that failed.
+    told: AtomicBool,
 }
 
 /// A disk's half for one reactor, and the reactor's handle to its file.
@@ -99,6 +107,7 @@ impl ShardLink {
         }
         let file = self.shared.file().map(|open| {
             let file = files.register_file(open.for_shard(self.shard), open.block_device);
+            files.order_syncs(file, &open.gate);
             if let Some(pages) = &open.pages {
                 files.share_pages(file, pages);
             }
@@ -132,7 +141,7 @@ impl Vdisk {
             let shared = Shared::new(disk, Medium::Null { read_zero: config.read_zero });
             shared.set_bytes(if config.dummy { 0 } else { config.size });
             shared.install(None);
-            return Ok(Self { config, shared: Arc::new(shared) });
+            return Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) });
         }
         let backing = match Backing::open(&config) {
             Ok(backing) => Some(backing),
@@ -154,7 +163,7 @@ impl Vdisk {
             shared.set_bytes(backing.bytes);
             shared.install(Some(mapped::open_file(backing, &config)));
         }
-        Ok(Self { config, shared: Arc::new(shared) })
+        Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) })
     }
 
     /// A FILEIO disk of so many bytes over files that only back-ends know (the simulator's); its shards come from
@@ -179,8 +188,9 @@ impl Vdisk {
         let shared = Shared::new(disk, medium(&config));
         shared.set_bytes(bytes);
         shared.install(None);
+        shared.set_volatile_cache(facts.volatile_cache);
         shared.align(Alignment { memory: 512, sector: config.block_size });
-        Ok(Self { config, shared: Arc::new(shared) })
+        Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) })
     }
 
     /// The disk's half for one reactor. To be called on the reactor's thread, with its back-end.
@@ -225,14 +235,30 @@ impl Vdisk {
         Status {
             online: self.shared.is_online(),
             bytes: geometry.offset(geometry.blocks),
-            flush_error: self.shared.flush_error(),
+            flush_error: self.flush_error(),
             ejected: self.shared.is_ejected(),
         }
     }
 
-    /// Looks whether a file that was away is back. Cheap while the disk is ready; to be called every few seconds from
-    /// the control thread, where it may block.
+    /// Errno of the first flush that failed since the file was opened, on whatever reactor.
+    fn flush_error(&self) -> Option<i32> {
+        self.shared.flush_error().or_else(|| self.shared.sync_error())
+    }
+
+    /// Looks whether a file that was away is back, and tells the operator, once, that written data may be lost. Cheap while the
+    /// disk is ready; to be called every few seconds from the control thread, where it may block.
     pub fn poll(&self) -> Option<Change> {
+        if let Some(errno) = self.flush_error()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            let (device, file) = (&self.config.name, self.config.filename.display());
+            let error = io::Error::from_raw_os_error(errno);
+            error!(
+                device, %file,
+                "written data may be lost: {error}; no flush and no durable write succeeds until the storage is repaired \
+                 and the configuration is loaded again (SIGHUP)"
+            );
+        }
         if self.shared.is_online() {
             return None;
         }
@@ -259,7 +285,12 @@ impl Vdisk {
             },
         })?;
         let was_open = self.shared.file().is_some();
+        if self.flush_error().is_some() {
+            // What could not be written back is still read from the page cache, as if it were there.
+            storage::drop_clean_pages(&backing.open.file);
+        }
         let capacity_changed = self.shared.set_bytes(backing.bytes);
+        self.told.store(false, Ordering::Relaxed);
         self.shared.install(Some(mapped::open_file(backing, &self.config)));
         let attention = match was_open {
             // What was cached and not flushed may have gone with the old file, as in a power loss.
@@ -308,9 +339,7 @@ impl Vdisk {
             return Err(io::Error::from_raw_os_error(errno));
         }
         let Some(open) = self.shared.file() else { return Ok(()) };
-        open.file.sync_data().inspect_err(|error| {
-            self.shared.flush_failed(error.raw_os_error().unwrap_or(libc::EIO));
-        })
+        open.gate.sync(PATIENCE, || open.file.sync_data())
     }
 }
 

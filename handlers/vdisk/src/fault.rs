@@ -42,6 +42,10 @@ pub(crate) fn is_unsupported(errno: i32) -> bool {
 /// How a command ends whose operation failed with a (positive) errno.
 pub(crate) fn outcome(doing: Doing, errno: i32) -> Outcome {
     match errno {
+        // Whatever has kept data from being written back, they are lost: it does not help to ask again.
+        errno if doing == Doing::Flush && errno != libc::ECANCELED && !is_gone(errno) => {
+            Outcome::check(sense(doing, errno))
+        }
         // The initiator may simply try again.
         libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS | libc::EBUSY => Outcome::status(ScsiStatus::BUSY),
         // Somebody else has reserved the device behind the disk.
@@ -81,6 +85,9 @@ mod tests {
         assert_eq!(outcome(Doing::Read(7), libc::EIO), check(SenseData::unrecovered_read_error(7)));
         assert_eq!(outcome(Doing::Write(7), libc::EIO), check(SenseData::write_error(7)));
         assert_eq!(outcome(Doing::Write(7), libc::ENOSPC), check(SenseData::space_allocation_failed()));
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::ETIMEDOUT, libc::ENOLINK, libc::EINTR] {
+            assert_eq!(outcome(Doing::Flush, errno), outcome(Doing::Flush, libc::EIO), "data are lost");
+        }
         assert_eq!(outcome(Doing::Flush, libc::EDQUOT), check(SenseData::space_allocation_failed()));
         assert_eq!(outcome(Doing::Write(7), libc::EROFS), check(SenseData::write_protected()));
         assert_eq!(outcome(Doing::Read(7), libc::ESTALE), check(not_ready()));

@@ -13,8 +13,7 @@
 //! A READ or WRITE is one operation and needs no memory of its own; only a short transfer, one that O_DIRECT cannot take
 //! whole (`direct`), and the commands of several steps, take a task (`task`), which walks the stages of a plan (`plan`).
 //!
-//! What it never does: block on the data path, hide an error of the storage, or answer a flush as good when one before
-//! it failed.
+//! What it never does: block on the data path, hide an error of the storage, or call anything durable after a flush has failed.
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -4,10 +4,7 @@
 //! and the arrival of its response. That is as good as any other moment between command and response: whoever must not
 //! be seen (an ORDERED task behind it, COMPARE AND WRITE, RESERVE, ...) is held back by the mid-level until then.
 //! `docs/zero-copy.md` has the whole argument.
-//!
-//! WRITEs through a mapping (`mapped_write`) are the back-end's affair; here the file is only mapped for them.
 
-use std::io;
 use std::sync::Arc;
 
 use scst_core::buffer::Extent;
@@ -40,20 +37,14 @@ pub(crate) fn pages(
 /// system.
 pub(crate) fn open_file(backing: Backing, config: &VdiskConfig) -> OpenFile {
     let Backing { open, bytes } = backing;
-    let or_warn = |pages: io::Result<FilePages>, attribute| {
-        pages
-            .inspect_err(|error| {
-                let file = config.filename.display();
-                warn!(device = config.name, %file, "{attribute} has no effect: {error}");
-            })
-            .ok()
-    };
-    let mut pages = None;
-    if config.mapped_write && !config.read_only {
-        pages = or_warn(FilePages::writable(Arc::clone(&open.file), bytes), "mapped_write");
+    if !config.zero_copy_read {
+        return open;
     }
-    if config.zero_copy_read && pages.is_none() {
-        pages = or_warn(FilePages::new(Arc::clone(&open.file), bytes), "zero_copy_read");
-    }
+    let pages = FilePages::new(Arc::clone(&open.file), bytes)
+        .inspect_err(|error| {
+            let file = config.filename.display();
+            warn!(device = config.name, %file, "zero_copy_read has no effect: {error}");
+        })
+        .ok();
     OpenFile { pages: pages.map(Arc::new), ..open }
 }

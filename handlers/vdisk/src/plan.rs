@@ -130,6 +130,13 @@ impl Plan {
     }
 }
 
+/// The stages of a write. `durable`: its data have to be on the storage; `apart`: for that they need a flush, which other commands
+/// may share, after the write.
+pub(crate) fn write(bytes: Bytes, sg_offset: u32, durable: bool, apart: bool) -> [Option<Stage>; 2] {
+    let write = Stage::Write { bytes, sg_offset, durable: durable && !apart };
+    [Some(write), (durable && apart && bytes.len > 0).then_some(Stage::Flush)]
+}
+
 /// The scan that a check after a write, or VERIFY, needs.
 pub(crate) fn verify(bytes: Bytes, check: VerifyCheck) -> Stage {
     let with = match check {

@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     pub(crate) max_discard: u64,
     /// Most bytes of one operation that deallocates and guarantees zeros; 0 where there is none, and before Linux 6.17.
     pub(crate) max_discard_to_zeroes: u64,
+    /// It has a cache that loses data with the power, so durable data need a flush.
+    pub(crate) volatile_cache: bool,
     /// The medium rotates; None where nobody knows.
     pub(crate) rotational: Option<bool>,
 }
@@ -25,7 +27,8 @@ pub(crate) fn facts(device: &Path) -> Facts {
     let text = |path: &str| fs::read_to_string(device.join(path)).ok();
     let number = |path: &str| -> Option<u64> { text(path)?.trim().parse().ok() };
     // A partition has no queue of its own.
-    let queue = |name: &str| number(&format!("queue/{name}")).or_else(|| number(&format!("../queue/{name}")));
+    let queued = |name: &str| text(&format!("queue/{name}")).or_else(|| text(&format!("../queue/{name}")));
+    let queue = |name: &str| -> Option<u64> { queued(name)?.trim().parse().ok() };
     // -1 where it cannot be said: then it is not 0.
     let whole = text("alignment_offset").is_none_or(|offset| offset.trim() == "0");
     Facts {
@@ -34,6 +37,7 @@ pub(crate) fn facts(device: &Path) -> Facts {
         discard_alignment: number("discard_alignment").unwrap_or(0),
         max_discard: queue("discard_max_bytes").unwrap_or(0),
         max_discard_to_zeroes: queue("write_zeroes_unmap_max_bytes").unwrap_or(0),
+        volatile_cache: queued("write_cache").is_some_and(|cache| cache.trim() == "write back"),
         rotational: queue("rotational").map(|rotational| rotational != 0),
     }
 }
@@ -61,6 +65,7 @@ mod tests {
                 ("queue/discard_max_bytes", "1048576"),
                 ("queue/write_zeroes_unmap_max_bytes", "33553920"),
                 ("queue/rotational", "0"),
+                ("queue/write_cache", "write back"),
                 ("discard_alignment", "0"),
                 ("alignment_offset", "0"),
                 ("part/discard_alignment", "32768"),
@@ -73,6 +78,7 @@ mod tests {
             discard_alignment: 0,
             max_discard: 1 << 20,
             max_discard_to_zeroes: 33_553_920,
+            volatile_cache: true,
             rotational: Some(false),
         };
         assert_eq!(facts(dir.path()), disk);

@@ -23,10 +23,12 @@ use crate::plan::{self, Bytes, Clear, Plan, ScanWith, Stage, Which};
 use crate::shared::{Medium, Shared};
 use crate::task::{self, Env, Task};
 
-/// Tag of the one operation of a READ or WRITE; the tags below name tasks.
-const TAG_SIMPLE: u8 = 255;
+/// Tag of the one operation of a READ or WRITE, with the last bits of the generation of the file it is on.
+const TAG_SIMPLE: u8 = 0xf0;
+/// Tag of the flush after it; the tags below name tasks.
+const TAG_SYNC: u8 = 0xef;
 /// Most commands of several steps under way in one shard; BUSY beyond.
-const MAX_TASKS: usize = 255;
+const MAX_TASKS: usize = TAG_SYNC as usize;
 
 /// The file as this reactor knows it, and which opening of it that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +60,16 @@ impl DiskShard {
             Some(file) if link.generation == self.shared.generation() => Ok(file),
             _ => Err(fault::becoming_ready()),
         }
+    }
+
+    /// Which opening of the file this reactor has.
+    fn generation(&self) -> u32 {
+        self.link.get().generation
+    }
+
+    /// The tag of the one operation of a READ or WRITE that is submitted now.
+    fn simple_tag(&self) -> u8 {
+        TAG_SIMPLE | self.generation() as u8
     }
 
     /// Decides how a command is carried out; NULLIO and plain answers are done with that.
@@ -118,7 +130,7 @@ impl DiskShard {
     fn execute_any(&mut self, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
         match self.decide(cmd, cx) {
             Ok(Todo::Simple) => self.simple(cmd, cx),
-            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, plan, outcome), cmd, cx),
+            Ok(Todo::Task(plan, outcome)) => self.begin(Task::new(cmd.id, self.generation(), plan, outcome), cmd, cx),
             Ok(Todo::Done(outcome)) => Execution::Done(outcome),
             Err(sense) => Execution::Done(Outcome::check(sense)),
         }
@@ -153,7 +165,7 @@ impl DiskShard {
     fn plan_misaligned_write(&self, cmd: &ExecCommand<'_>) -> Option<Plan> {
         let Simple { bytes, durable, .. } = Simple::of(&self.shared, cmd);
         let needs_steps = !self.fits(cmd.sg, bytes.len as u32);
-        needs_steps.then(|| Plan::one(Stage::Write { bytes, sg_offset: 0, durable }))
+        needs_steps.then(|| Plan::of(plan::write(bytes, 0, durable, self.shared.syncs_apart())))
     }
 
     /// Whether a buffer can be read or written with one operation.
@@ -210,27 +222,66 @@ impl DiskShard {
             return Execution::Mapped(pages);
         }
         let (offset, len, sg) = (bytes.offset, bytes.len as u32, cmd.sg);
+        if durable && let Some(errno) = self.shared.flush_error() {
+            return Execution::Done(fault::outcome(Doing::Flush, errno));
+        }
+        let apart = durable && self.shared.syncs_apart();
         if write && !durable {
             self.shared.write_cached();
         }
         let op = if write {
-            IoOp::Write { file, offset, sg, sg_offset: 0, len, dsync: durable }
+            IoOp::Write { file, offset, sg, sg_offset: 0, len, dsync: durable && !apart }
         } else {
             IoOp::Read { file, offset, sg, sg_offset: 0, len }
         };
         if cx.io.try_now(&op).is_some_and(|result| result as i64 >= i64::from(len)) {
+            if apart {
+                return self.sync(file, cmd, cx);
+            }
             return Execution::Done(Outcome::good(if write { 0 } else { len }));
         }
-        match cx.io.submit(IoToken { cmd: cmd.id, tag: TAG_SIMPLE }, op) {
-            Ok(()) => Execution::Pending,
-            Err(_) => Execution::Done(Outcome::status(ScsiStatus::BUSY)),
-        }
+        submit(IoToken { cmd: cmd.id, tag: self.simple_tag() }, op, cx)
+    }
+
+    /// Makes durable what a WRITE has just written.
+    fn sync(&self, file: FileId, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>) -> Execution {
+        submit(IoToken { cmd: cmd.id, tag: TAG_SYNC }, IoOp::Flush { file }, cx)
+    }
+
+    /// The flush after a durable WRITE has ended, and with it the WRITE.
+    fn synced(&self, result: i32) -> Execution {
+        let failed = (result < 0).then(|| task::fail(&self.shared, Doing::Flush, -result, true));
+        Execution::Done(failed.unwrap_or_else(|| self.durable()))
+    }
+
+    /// The end of a WRITE whose own data are durable. It is not GOOD when data may have been lost meanwhile: which, nobody knows.
+    fn durable(&self) -> Outcome {
+        let lost = self.shared.flush_error().map(|errno| fault::outcome(Doing::Flush, errno));
+        lost.unwrap_or_else(|| Outcome::good(0))
     }
 
     /// The one operation of a READ or WRITE has ended.
-    fn simple_completed(&mut self, cmd: &ExecCommand<'_>, result: i32, cx: &mut ExecContext<'_>) -> Execution {
+    fn simple_completed(
+        &mut self,
+        cmd: &ExecCommand<'_>,
+        completion: IoCompletion,
+        cx: &mut ExecContext<'_>,
+    ) -> Execution {
+        let (result, tag) = (completion.result, completion.token.tag);
         let Simple { bytes, write, durable } = Simple::of(&self.shared, cmd);
+        let apart = durable && self.shared.syncs_apart();
+        if durable && result > 0 && tag != self.simple_tag() {
+            // What was written is in another opening of the file, whose errors are not told to this one.
+            return Execution::Done(Outcome::check(fault::becoming_ready()));
+        }
         if result >= 0 && result as u64 >= bytes.len {
+            if durable {
+                return match self.file() {
+                    Ok(file) if apart => self.sync(file, cmd, cx),
+                    Ok(_) => Execution::Done(self.durable()),
+                    Err(sense) => Execution::Done(Outcome::check(sense)),
+                };
+            }
             return Execution::Done(Outcome::good(if write { 0 } else { bytes.len as u32 }));
         }
         if result <= 0 {
@@ -238,15 +289,15 @@ impl DiskShard {
             let doing = if write { Doing::Write(lba) } else { Doing::Read(lba) };
             // Nothing moved, without an error: the file ends before the capacity.
             let errno = if result == 0 { libc::EIO } else { -result };
-            return Execution::Done(task::fail(&self.shared, doing, errno, durable));
+            return Execution::Done(task::fail(&self.shared, doing, errno, durable && !apart));
         }
-        let (stage, outcome) = if write {
-            (Stage::Write { bytes, sg_offset: 0, durable }, Outcome::good(0))
+        let (plan, outcome) = if write {
+            (Plan::of(plan::write(bytes, 0, durable, apart)), Outcome::good(0))
         } else {
-            (Stage::Read(bytes), Outcome::good(bytes.len as u32))
+            (Plan::one(Stage::Read(bytes)), Outcome::good(bytes.len as u32))
         };
         let done = self.shared.alignment().whole(result as u64);
-        self.begin(Task::new(cmd.id, Plan::one(stage), outcome).after(done), cmd, cx)
+        self.begin(Task::new(cmd.id, self.generation(), plan, outcome).after(done), cmd, cx)
     }
 
     /// Starts a task.
@@ -255,7 +306,8 @@ impl DiskShard {
         if free >= MAX_TASKS {
             return Execution::Done(Outcome::status(ScsiStatus::BUSY));
         }
-        let env = Env { shared: &self.shared, file: self.file(), tag: free as u8 };
+        let (file, generation) = (self.file(), self.generation());
+        let env = Env { shared: &self.shared, file, generation, tag: free as u8 };
         if let Some(outcome) = task.run(&env, cmd, cx) {
             return Execution::Done(outcome);
         }
@@ -264,6 +316,15 @@ impl DiskShard {
             None => self.tasks.push(Some(task)),
         }
         Execution::Pending
+    }
+}
+
+/// Submits the next operation of a READ or WRITE; BUSY when the back-end has no room.
+#[inline(always)]
+fn submit(token: IoToken, op: IoOp<'_>, cx: &mut ExecContext<'_>) -> Execution {
+    match cx.io.submit(token, op) {
+        Ok(()) => Execution::Pending,
+        Err(_) => Execution::Done(Outcome::status(ScsiStatus::BUSY)),
     }
 }
 
@@ -348,12 +409,13 @@ fn plan_of(
     let block_size = shared.disk.block_size;
     let bytes = |range| Bytes::of(range, block_size);
     let flush = (!shared.disk.nv_cache).then_some(Stage::Flush);
+    let apart = shared.syncs_apart();
     Ok(Some(match *command {
         DiskCommand::WriteAndVerify { range, check, .. } => {
             let mut bytes = bytes(range);
             bytes.len = bytes.len.min(u64::from(cmd.sg.bytes()));
-            let write = Stage::Write { bytes, sg_offset: 0, durable: !shared.disk.nv_cache };
-            Plan::of([Some(write), Some(plan::verify(bytes, check))])
+            let [write, sync] = plan::write(bytes, 0, !shared.disk.nv_cache, apart);
+            Plan::of([write, sync, Some(plan::verify(bytes, check))])
         }
         DiskCommand::Verify { range, check, .. } => Plan::one(plan::verify(bytes(range), check)),
         // IMMED changes nothing: GOOD comes when the data are durable, so that an error is told with this command.
@@ -372,12 +434,14 @@ fn plan_of(
         DiskCommand::CompareAndWrite { range, fua, .. } => {
             let (bytes, durable) = (bytes(range), shared.is_durable(fua));
             let compare = Stage::Scan { bytes, with: ScanWith::Data };
-            Plan::of([Some(compare), Some(Stage::Write { bytes, sg_offset: bytes.len as u32, durable })])
+            let [write, sync] = plan::write(bytes, bytes.len as u32, durable, apart);
+            Plan::of([Some(compare), write, sync])
         }
         DiskCommand::OrWrite { range, fua, .. } => {
             let (bytes, durable) = (bytes(range), shared.is_durable(fua));
             let or = Stage::Scan { bytes, with: ScanWith::OrIntoData };
-            Plan::of([Some(or), Some(Stage::Write { bytes, sg_offset: 0, durable })])
+            let [write, sync] = plan::write(bytes, 0, durable, apart);
+            Plan::of([Some(or), write, sync])
         }
         DiskCommand::WriteSame(same) => {
             let clear = plan_write_same(shared, &same, cmd, cx);
@@ -449,13 +513,16 @@ impl HandlerShard for DiskShard {
 
     fn io_completed(&mut self, cmd: ExecCommand<'_>, completion: IoCompletion, cx: &mut ExecContext<'_>) -> Execution {
         let tag = completion.token.tag;
-        if tag == TAG_SIMPLE {
-            return self.simple_completed(&cmd, completion.result, cx);
+        if tag >= TAG_SIMPLE {
+            return self.simple_completed(&cmd, completion, cx);
         }
-        let file = self.file();
+        if tag == TAG_SYNC {
+            return self.synced(completion.result);
+        }
+        let (file, generation) = (self.file(), self.generation());
         let Some(slot) = self.tasks.get_mut(usize::from(tag)) else { return lost_task() };
         let Some(task) = slot.as_mut().filter(|task| task.cmd == cmd.id) else { return lost_task() };
-        let env = Env { shared: &self.shared, file, tag };
+        let env = Env { shared: &self.shared, file, generation, tag };
         match task.completed(&env, &cmd, completion, cx) {
             Some(outcome) => {
                 *slot = None;

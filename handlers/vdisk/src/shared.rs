@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use scst_cmdset::{DiskParameters, DiskState, Geometry, ModePages, ModeValues};
 use scst_core::handler::ControlSettings;
 use scst_mem::FilePages;
+use scst_reactor::SyncGate;
 
 use crate::counters::Counters;
 use crate::direct::Alignment;
@@ -37,7 +38,11 @@ pub(crate) struct OpenFile {
     /// to whoever asks first: with a shared one, a flush on another reactor would hear that all is well.
     pub(crate) reactors: Vec<Arc<File>>,
     pub(crate) block_device: bool,
-    /// Its page-cached data, for READs that are answered with them and WRITEs into them.
+    /// A durable write of one operation (RWF_DSYNC) cannot be trusted: see [`Shared::syncs_apart`].
+    pub(crate) volatile_cache: bool,
+    /// What the syncs of this opening pass, one at a time, on all reactors.
+    pub(crate) gate: Arc<SyncGate>,
+    /// Its page-cached data, for READs that are answered with them.
     pub(crate) pages: Option<Arc<FilePages>>,
     /// What O_DIRECT asks for.
     pub(crate) alignment: Alignment,
@@ -69,6 +74,7 @@ pub(crate) struct Shared {
     generation: AtomicU32,
     write_cache: AtomicBool,
     software_write_protect: AtomicBool,
+    syncs_apart: AtomicBool,
     /// Errno of a flush that failed, 0 if none did. The kernel reports a lost write to one flush only and counts the
     /// pages as clean after that, so it is kept here until the file is reopened.
     flush_error: AtomicI32,
@@ -91,6 +97,7 @@ impl Shared {
         Self {
             write_cache: AtomicBool::new(pages.current.write_cache),
             software_write_protect: AtomicBool::new(pages.current.software_write_protect),
+            syncs_apart: AtomicBool::new(!matches!(medium, Medium::File { direct: true, .. })),
             disk,
             medium,
             online: AtomicBool::new(false),
@@ -150,6 +157,7 @@ impl Shared {
     /// Makes a file the one behind the disk, or (None) a disk without a file ready. What flushes failed on the file
     /// before is no longer to be told.
     pub(crate) fn install(&self, file: Option<OpenFile>) {
+        self.set_volatile_cache(file.as_ref().is_some_and(|open| open.volatile_cache));
         self.align(file.as_ref().map_or(Alignment::NONE, |open| open.alignment));
         *locked(&self.file) = file;
         self.flush_error.store(0, Ordering::Release);
@@ -177,6 +185,18 @@ impl Shared {
         matches!(self.medium, Medium::File { direct: true, .. })
     }
 
+    /// Sets what is known of the cache of the storage.
+    pub(crate) fn set_volatile_cache(&self, volatile: bool) {
+        self.syncs_apart.store(volatile || !self.is_direct(), Ordering::Release);
+    }
+
+    /// Whether a durable write is a write and a flush after it. With RWF_DSYNC each write syncs by itself, and an error is told to
+    /// one of those that sync at the same time, whosever data are lost; flushes share their result. Past the page cache, with no
+    /// cache below that is known of, a write hears of its own error, and one operation will do.
+    pub(crate) fn syncs_apart(&self) -> bool {
+        self.syncs_apart.load(Ordering::Acquire)
+    }
+
     /// The number of a new shard.
     pub(crate) fn next_shard(&self) -> usize {
         self.shards.fetch_add(1, Ordering::Relaxed)
@@ -193,6 +213,11 @@ impl Shared {
     /// Errno of the first flush that failed since the file was opened.
     pub(crate) fn flush_error(&self) -> Option<i32> {
         Some(self.flush_error.load(Ordering::Acquire)).filter(|errno| *errno != 0)
+    }
+
+    /// Errno of the first sync that failed since the file was opened, whether its command has been told or not. Locks.
+    pub(crate) fn sync_error(&self) -> Option<i32> {
+        locked(&self.file).as_ref()?.gate.error()
     }
 
     /// Notes that a flush has failed.

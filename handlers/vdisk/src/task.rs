@@ -26,6 +26,8 @@ pub(crate) struct Env<'a> {
     pub(crate) shared: &'a Shared,
     /// The backing file, or why there is none to work on.
     pub(crate) file: Result<FileId, SenseData>,
+    /// Which opening of the file that is.
+    pub(crate) generation: u32,
     /// Tag of the task's operations.
     pub(crate) tag: u8,
 }
@@ -33,6 +35,8 @@ pub(crate) struct Env<'a> {
 /// See the module.
 pub(crate) struct Task {
     pub(crate) cmd: CmdId,
+    /// The opening of the file that it began on.
+    pub(crate) generation: u32,
     /// The mid-level wants it to end.
     pub(crate) cancelled: bool,
     plan: Plan,
@@ -57,8 +61,19 @@ enum Step {
 }
 
 impl Task {
-    pub(crate) fn new(cmd: CmdId, plan: Plan, outcome: Outcome) -> Self {
-        Self { cmd, cancelled: false, plan, done: 0, index: 0, anchoring: false, scratch: None, filled: false, outcome }
+    pub(crate) fn new(cmd: CmdId, generation: u32, plan: Plan, outcome: Outcome) -> Self {
+        Self {
+            cmd,
+            generation,
+            cancelled: false,
+            plan,
+            done: 0,
+            index: 0,
+            anchoring: false,
+            scratch: None,
+            filled: false,
+            outcome,
+        }
     }
 
     /// The same with `bytes` of the first stage done already.
@@ -144,6 +159,10 @@ impl Task {
             _ => {}
         }
         let file = env.file.map_err(Outcome::check)?;
+        if env.generation != self.generation {
+            // What it has written or compared is in another opening of the file, whose errors are not told here.
+            return Err(Outcome::check(fault::becoming_ready()));
+        }
         match stage {
             Stage::Flush if self.done == 0 => submit(env, cmd, cx, IoOp::Flush { file }),
             Stage::Prefetch(Bytes { offset, len }) if self.done == 0 => {
@@ -311,7 +330,7 @@ impl Task {
         match stage {
             Stage::Prefetch(_) => self.done = 1,
             Stage::Flush => {
-                // The kernel tells an error to one of the flushes that are under way on an open file only.
+                // Another reactor may have heard of an error meanwhile.
                 if let Some(errno) = env.shared.flush_error() {
                     return Err(fault::outcome(Doing::Flush, errno));
                 }
@@ -322,7 +341,12 @@ impl Task {
             }
             Stage::Write { bytes, .. } if moved == 0 => return Err(not_written(bytes, self.done, env)),
             Stage::Read(bytes) => self.done += self.arrived(bytes, moved, env, cmd, cx),
-            Stage::Write { .. } => self.done += moved,
+            Stage::Write { bytes, durable, .. } => {
+                self.done += moved;
+                if let Some(errno) = env.shared.flush_error().filter(|_| durable && self.done >= bytes.len) {
+                    return Err(fault::outcome(Doing::Flush, errno));
+                }
+            }
             Stage::Scan { with, .. } => {
                 self.scanned(with, moved as u32, block_size, cmd, cx)?;
                 self.done += moved;
@@ -473,8 +497,8 @@ pub(crate) fn fail(shared: &Shared, doing: Doing, errno: i32, durable: bool) -> 
     }
     // An I/O error of a durable write can be that of an earlier cached one, which no later flush would report.
     let lost = doing == Doing::Flush || (durable && errno == libc::EIO && shared.has_cached_writes());
-    let transient = matches!(errno, libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS);
-    if lost && !transient {
+    // A flush that was cancelled has not begun.
+    if lost && errno != libc::ECANCELED {
         shared.flush_failed(errno);
     }
     fault::outcome(doing, errno)

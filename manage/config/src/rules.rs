@@ -138,12 +138,6 @@ pub const VDISK_FILEIO: Table = &[
             "0",
             "READs of 32 KiB and more whose data are in the page cache are sent from there, without a copy into a buffer.",
         ),
-        rule(
-            "mapped_write",
-            BOOL,
-            "0",
-            "WRITEs to a file on tmpfs go through a mapping of it, without a system call for each.",
-        ),
         rule("thin_provisioned", BOOL, "0", "Offers UNMAP and WRITE SAME with UNMAP; the file gets holes."),
         no_effect("async", BOOL, "1", "all file I/O is asynchronous"),
         only_default("active", BOOL, "1", "remove the DEVICE to close its file"),

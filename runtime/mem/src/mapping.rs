@@ -2,13 +2,10 @@
 //!
 //! A [`FilePages`] maps a file once, shared by all reactors; each pool's [`Arenas`](crate::Arenas) give it
 //! a number, lend extents of it and take them back. The file can be truncated at any time, and a touch of a page that is
-//! gone is SIGBUS: so nobody touches the memory but the kernel, which copies the bytes to a socket and answers EFAULT, and
-//! one instruction that is prepared for it ([`FilePages::write`]).
+//! gone is SIGBUS: so nobody touches the memory but the kernel, which copies the bytes to a socket and answers EFAULT.
 #![allow(unsafe_code)]
 
-mod guarded;
 mod memory_file;
-mod write;
 
 use std::fs::File;
 use std::io;
@@ -24,7 +21,6 @@ use scst_core::buffer::Extent;
 use crate::buddy::PAGE_BYTES;
 use memory_file::Stretches;
 pub use memory_file::is_memory_file;
-use write::Writes;
 
 /// Arena numbers from here on are those of mapped files.
 pub(crate) const FOREIGN: u32 = 1 << 31;
@@ -53,8 +49,6 @@ pub struct FilePages {
     count: AtomicU32,
     /// Of a file that lives in memory.
     stretches: Option<Stretches>,
-    /// WRITEs go through the mapping.
-    writes: Option<Writes>,
 }
 
 // SAFETY: the mapping is only an address range to us (see the module); nobody has a reference to what is in it.
@@ -77,29 +71,10 @@ impl FilePages {
         if !tells_what_is_cached(&file)? {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        Self::map(file, len, libc::PROT_READ, None)
-    }
-
-    /// The same for READs and WRITEs, of a file in memory.
-    ///
-    /// # Errors
-    /// The file is none, or cannot be mapped for writing (then it is not open for that), or this processor has no way.
-    pub fn writable(file: Arc<File>, len: u64) -> io::Result<Self> {
-        let unsupported = |why| Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        if !is_memory_file(&file) {
-            return unsupported("the file is not on tmpfs");
-        }
-        if !guarded::prepare() {
-            return unsupported("this processor has no fast string copies");
-        }
-        Self::map(file, len, libc::PROT_READ | libc::PROT_WRITE, Some(Writes::new(len)))
-    }
-
-    fn map(file: Arc<File>, len: u64, protection: libc::c_int, writes: Option<Writes>) -> io::Result<Self> {
         let bytes = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let fd = file.as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, fd, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -115,7 +90,6 @@ impl FilePages {
             file,
             touched: (0..regions).map(|_| AtomicBool::new(false)).collect(),
             count: AtomicU32::new(0),
-            writes,
         })
     }
 
@@ -127,19 +101,17 @@ impl FilePages {
     }
 
     fn are_there(&self, now: Nanos, offset: u64, len: u32) -> bool {
-        let Some(end) = self.touchable(offset, u64::from(len)) else { return false };
+        let Some(end) = offset.checked_add(u64::from(len)).filter(|end| *end <= self.len && len > 0) else {
+            return false;
+        };
+        if !self.may_touch(offset / REGION_BYTES) || !self.may_touch((end - 1) / REGION_BYTES) {
+            return false;
+        }
         let there = |first, behind| self.has_byte(behind - 1) && self.are_resident(first, behind);
         match &self.stretches {
             Some(stretches) => stretches.are_there(now, offset, end, there),
             None => there(offset, end),
         }
-    }
-
-    /// The end of a range that is within the mapping and may be touched.
-    #[inline]
-    fn touchable(&self, offset: u64, len: u64) -> Option<u64> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.len && len > 0)?;
-        (self.may_touch(offset / REGION_BYTES) && self.may_touch((end - 1) / REGION_BYTES)).then_some(end)
     }
 
     /// Whether a region is one that is touched.

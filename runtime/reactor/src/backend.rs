@@ -11,6 +11,8 @@ use scst_core::io::{FileId, IoCompletion, IoQueue};
 use scst_core::latency::Clock;
 use scst_mem::{BufferPool, FilePages};
 
+use crate::sync::SyncGate;
+
 /// A socket (connection or listener) of one back-end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SocketId(pub u32);
@@ -61,6 +63,11 @@ pub trait FileRegistry {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId;
     /// Forgets a file. Operations in flight keep it open until they end.
     fn unregister_file(&mut self, file: FileId);
+    /// Lets the flushes of a file pass a gate that all reactors with the same opening share: one sync at a time, and none that
+    /// succeeds after one has failed. To be called before the first; without it a file has a gate of its own.
+    fn order_syncs(&mut self, file: FileId, gate: &Arc<SyncGate>) {
+        let _ = (file, gate);
+    }
     /// Lets page-cached data of a file be lent ([`IoQueue::cached_pages`]) until it is unregistered. A back-end without
     /// such a thing goes on reading them.
     fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
@@ -70,11 +77,12 @@ pub trait FileRegistry {
 
 /// Everything a reactor can do.
 ///
-/// Contract: nothing blocks but `wait`. Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the
-/// completion. At most one `recv` and one `send` in flight per socket. A `recv` completes as soon as there is any byte;
-/// a `send` completes only when all bytes are gone or the connection broke. After `close` the operations in flight
-/// complete (with an error) first, then `Closed` comes; the id is invalid from then on. Completions are reported in the
-/// order they happened, each exactly once.
+/// Contract: nothing blocks but `wait`. Flushes that are submitted while one of the same file is under way share the next
+/// sync, which begins when that has ended; once a sync has failed, every later flush of that opening fails with its error.
+/// Extents in `recv`, `send` and `try_send` belong to the kernel from the call to the completion. At most one `recv` and one
+/// `send` in flight per socket. A `recv` completes as soon as there is any byte; a `send` completes only when all bytes are
+/// gone or the connection broke. After `close` the operations in flight complete (with an error) first, then `Closed` comes;
+/// the id is invalid from then on. Completions are reported in the order they happened, each exactly once.
 pub trait Backend: IoQueue + FileRegistry {
     /// Monotonic time. Taken once per `wait` and constant until the next.
     fn now(&self) -> Nanos;

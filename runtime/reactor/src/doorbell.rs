@@ -16,6 +16,8 @@ use crate::backend::{Wake, Waker};
 pub(crate) const RUNG_BY_USER: u32 = 2;
 /// The offload pool has results.
 pub(crate) const RUNG_BY_POOL: u32 = 4;
+/// A [`SyncGate`](crate::SyncGate) was handed over.
+pub(crate) const RUNG_BY_GATE: u32 = 8;
 const SLEEPING: u32 = 1;
 
 /// The bell of one reactor.
@@ -81,17 +83,17 @@ impl Doorbell {
     }
 }
 
-struct UserWake(Arc<Doorbell>);
+struct Ringer(Arc<Doorbell>, u32);
 
-impl Wake for UserWake {
+impl Wake for Ringer {
     fn wake(&self) {
-        self.0.ring(RUNG_BY_USER);
+        self.0.ring(self.1);
     }
 }
 
-/// A waker on this bell.
-pub(crate) fn waker(bell: &Arc<Doorbell>) -> Waker {
-    Arc::new(UserWake(Arc::clone(bell)))
+/// A waker on this bell that rings as `who`.
+pub(crate) fn waker(bell: &Arc<Doorbell>, who: u32) -> Waker {
+    Arc::new(Ringer(Arc::clone(bell), who))
 }
 
 #[cfg(test)]

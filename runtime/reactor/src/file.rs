@@ -10,8 +10,10 @@ use scst_core::buffer::Extent;
 use scst_core::io::IoOp;
 use scst_mem::{Arenas, FilePages, is_memory_file};
 
+use crate::backend::Waker;
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
+use crate::sync::FileSync;
 
 const BLKDISCARD: libc::Ioctl = libc::_IO(0x12, 119);
 const BLKZEROOUT: libc::Ioctl = libc::_IO(0x12, 127);
@@ -26,6 +28,9 @@ pub(crate) struct FileEntry {
     pages: Option<(u32, Arc<FilePages>)>,
     /// The ring can discard.
     pub(crate) ring_discards: bool,
+    /// It lives in memory: there is nothing to be synced to.
+    pub(crate) in_memory: bool,
+    pub(crate) sync: FileSync,
     /// What would make a transfer wait can be told from what would not.
     pub(crate) has_nowait: bool,
 }
@@ -39,17 +44,20 @@ struct Cached {
 }
 
 impl FileEntry {
-    pub(crate) fn new(file: Arc<File>, block_device: bool) -> Self {
+    /// `waker` is used when the file's turn to be synced has come.
+    pub(crate) fn new(file: Arc<File>, block_device: bool, waker: Waker) -> Self {
         // SAFETY: no memory is passed.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+        let in_memory = is_memory_file(&file);
         // With O_DIRECT, RWF_NOWAIT would not mean "from the page cache".
         let cached = (flags >= 0 && flags & libc::O_DIRECT == 0).then(|| Cached {
-            flags: if is_memory_file(&file) { 0 } else { libc::RWF_NOWAIT },
+            flags: if in_memory { 0 } else { libc::RWF_NOWAIT },
             reads: Attempts::default(),
             writes: Attempts::default(),
         });
         let has_nowait = has_nowait(&file);
-        Self { file, block_device, cached, ring_discards: false, pages: None, has_nowait }
+        let sync = FileSync::new(waker);
+        Self { file, block_device, cached, ring_discards: false, pages: None, in_memory, sync, has_nowait }
     }
 
     /// Whether it was opened with O_DIRECT.
@@ -61,15 +69,7 @@ impl FileEntry {
     // In line: after a system call a processor that guards against speculation does not know the way back,
     // and every return is mispredicted.
     #[inline(always)]
-    pub(crate) fn try_now(&mut self, now: Nanos, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
-        if let Some((_, pages)) = &self.pages
-            && let &IoOp::Write { offset, sg, sg_offset, len, .. } = op
-            && let Ok(written) = i32::try_from(len)
-            && into_pages(pages, now, offset, sg.range(sg_offset, len), arenas)
-        {
-            debug_assert_eq!(sg.range(sg_offset, len).map(|range| range.len).sum::<u32>(), len);
-            return Some(written);
-        }
+    pub(crate) fn try_now(&mut self, op: &IoOp<'_>, arenas: &Arenas, iov: &mut IoVecs) -> Option<i32> {
         let Cached { flags, reads, writes } = self.cached.as_mut()?;
         let (write, attempts, flags) = match op {
             IoOp::Read { .. } => (false, reads, *flags),
@@ -272,25 +272,6 @@ fn plainly(write: bool, file: &File, base: *mut u8, len: usize, offset: u64) -> 
             Err(errno) => return -errno.raw_os_error(),
         }
     }
-}
-
-/// Writes ranges of buffers through the mapping of the file; false when not all of it could be. A file in memory has nothing to
-/// be synced to, so this does for DSYNC, too.
-fn into_pages(
-    pages: &FilePages,
-    now: Nanos,
-    mut offset: u64,
-    mut ranges: impl Iterator<Item = Extent>,
-    arenas: &Arenas,
-) -> bool {
-    ranges.all(|range| {
-        let Some(base) = arenas.resolve(range) else { return false };
-        // SAFETY: the range is the caller's for the time of the call, and initialised as all of an arena is.
-        let data = unsafe { std::slice::from_raw_parts(base.as_ptr(), range.len as usize) };
-        let at = offset;
-        offset += u64::from(range.len);
-        pages.write(now, at, data)
-    })
 }
 
 #[inline(never)]

@@ -31,7 +31,9 @@ pub mod sim;
 mod slab;
 mod spin;
 pub mod storage;
+mod sync;
 pub mod uring;
 
 pub use config::{BackendChoice, ReactorConfig};
 pub use probe::{AnyBackend, OpenError, open};
+pub use sync::SyncGate;

@@ -15,6 +15,7 @@ use scst_mem::{BufferPool, FilePages};
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Waker};
 use crate::config::{BackendChoice, ReactorConfig};
 use crate::posix::Posix;
+use crate::sync::SyncGate;
 use crate::uring::{Uring, UringError};
 
 /// No back-end could be opened.
@@ -87,6 +88,9 @@ impl IoQueue for AnyBackend {
 impl FileRegistry for AnyBackend {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
         each!(self, b => b.register_file(file, block_device))
+    }
+    fn order_syncs(&mut self, file: FileId, gate: &Arc<SyncGate>) {
+        each!(self, b => b.order_syncs(file, gate));
     }
     fn share_pages(&mut self, file: FileId, pages: &Arc<FilePages>) {
         each!(self, b => b.share_pages(file, pages));

@@ -30,6 +30,13 @@ pub enum DirectSupport {
     Unknown,
 }
 
+/// Drops the pages of a file that are not to be written any more from the page cache, as far as nobody uses them. Reads see
+/// after that what the storage has.
+pub fn drop_clean_pages(file: &File) {
+    // SAFETY: no memory is passed. It is advice, and never fails visibly.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// Asks for the alignment that O_DIRECT wants: `statx` first, and for a block device its logical block size.
 ///
 /// # Errors

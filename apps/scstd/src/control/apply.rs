@@ -324,10 +324,9 @@ impl Control {
         }
     }
 
-    /// Looks whether files that were away are back.
+    /// Looks whether files that were away are back, and whether storage has lost data.
     pub(super) fn look_for_files(&mut self) {
-        let away = self.devices.values().filter(|open| !open.disk.is_online());
-        let back: Vec<_> = away.filter_map(|open| Some((open.id, open.disk.poll()?))).collect();
+        let back: Vec<_> = self.devices.values().filter_map(|open| Some((open.id, open.disk.poll()?))).collect();
         for (device, change) in back {
             self.spread(device, change);
         }

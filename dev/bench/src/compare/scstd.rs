@@ -92,8 +92,7 @@ impl<'a> Launcher<'a> {
             Device { role: Role::ScstdNull, lun: 0, handler: "vdisk_nullio", lines: null() },
             file_device(Role::ScstdFile, 1, file, ""),
         ];
-        let zero_copy = "        zero_copy_read 1\n        mapped_write 1\n";
-        let mut optional = vec![vec![file_device(Role::ScstdZeroCopy, 2, file, zero_copy)]];
+        let mut optional = vec![vec![file_device(Role::ScstdZeroCopy, 2, file, "        zero_copy_read 1\n")]];
         if let Some(block) = block {
             let lines = format!("        filename {}\n", block.display());
             let blockio = Device { role: Role::ScstdDirect, lun: 3, handler: "vdisk_blockio", lines };

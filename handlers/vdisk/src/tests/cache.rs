@@ -10,9 +10,11 @@ const SYNC_IMMED: [u8; 10] = [0x35, 2, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn is_durable(rig: &mut Rig, bits: u8) -> bool {
     assert_eq!(rig.run(&ten(0x2a, bits, 0, 1), &[1; 512]), Outcome::good(0));
-    let ops = rig.ops();
-    let [Op::Write { dsync, .. }] = ops[..] else { panic!("{ops:?}") };
-    dsync
+    match rig.ops()[..] {
+        [Op::Write { dsync: false, .. }] => false,
+        [Op::Write { dsync: false, .. }, Op::Flush] => true,
+        ref ops => panic!("{ops:?}"),
+    }
 }
 
 /// MODE SELECT(6) of a caching page.
@@ -81,26 +83,79 @@ fn a_failed_flush_fails_every_flush_after_it() {
     assert_eq!(rig.ops(), [Op::Flush]);
     assert_eq!(rig.disk.status().flush_error, Some(libc::EIO));
     assert_eq!(rig.disk.sync().unwrap_err().raw_os_error(), Some(libc::EIO));
-    // Writing and reading go on.
-    assert!(is_durable(&mut rig, 0x08));
+    // Reading goes on, and writing of what nobody calls durable.
+    assert!(!is_durable(&mut rig, 0));
+    rig.read(&ten(0x28, 0, 0, 1));
+    rig.ops();
+    assert_eq!(rig.run(&ten(0x2a, 0x08, 0, 1), &[1; 512]), lost);
+    assert_eq!((rig.run(&ten(0x28, 0x08, 0, 1), &[]), rig.ops()), (lost, vec![]), "READ with FUA");
+}
+
+/// Which blocks are lost is not known.
+fn lost() -> Outcome {
+    Outcome::check(SenseData::new(SenseKey::MEDIUM_ERROR, Asc::WRITE_ERROR))
 }
 
 #[test]
-fn an_error_of_a_durable_write_may_be_that_of_an_earlier_one() {
+fn a_write_that_fails_has_lost_nothing_else() {
     let mut rig = disk();
     rig.run(&ten(0x2a, 0, 1, 1), &[0; 512]);
-    rig.faults(&[Some(Fault::Errno(libc::EIO))]);
-    assert_eq!(rig.run(&ten(0x2a, 0x08, 9, 1), &[0; 512]), Outcome::check(SenseData::write_error(9)));
-    assert_eq!(rig.run(&SYNC, &[]).sense.unwrap().asc, Asc::WRITE_ERROR);
-    // Without a cached write it can only be its own.
+    for (errno, sense) in [(libc::EIO, SenseData::write_error(9)), (libc::ENOSPC, SenseData::space_allocation_failed())]
+    {
+        rig.faults(&[Some(Fault::Errno(errno))]);
+        assert_eq!(rig.run(&ten(0x2a, 0x08, 9, 1), &[0; 512]), Outcome::check(sense));
+    }
+    assert_eq!((rig.run(&SYNC, &[]), rig.disk.status().flush_error), (Outcome::good(0), None));
+}
+
+#[test]
+fn a_durable_write_whose_flush_fails_has_lost_data_of_anybody() {
+    // Whether something was cached before or not, and whatever the errno.
+    for errno in [libc::EIO, libc::ENOSPC, libc::EAGAIN, libc::ENOMEM, libc::ETIMEDOUT] {
+        let mut rig = disk();
+        let lost = if errno == libc::ENOSPC { Outcome::check(SenseData::space_allocation_failed()) } else { lost() };
+        rig.faults(&[None, Some(Fault::Errno(errno))]);
+        assert_eq!(rig.run(&ten(0x2a, 0x08, 9, 1), &[0; 512]), lost);
+        assert_eq!(rig.disk.status().flush_error, Some(errno));
+        rig.ops();
+        let mut compare_and_write = super::rig::sixteen(0x89, 0x08, 9, 0);
+        compare_and_write[13] = 1;
+        for cdb in [&SYNC[..], &SYNC_IMMED, &ten(0x2a, 0x08, 9, 1), &ten(0x2e, 0, 9, 1), &compare_and_write] {
+            assert_eq!(rig.run(cdb, &[0; 1024]), lost, "{cdb:02x?}");
+        }
+        assert!(!rig.ops().contains(&Op::Flush), "there is nothing to ask");
+    }
+}
+
+#[test]
+fn of_durable_writes_that_overlap_none_is_good_behind_a_failure() {
+    let write = |lba| ten(0x2a, 0x08, lba, 1);
     let mut rig = disk();
-    rig.faults(&[Some(Fault::Errno(libc::EIO))]);
-    assert_eq!(rig.run(&ten(0x2a, 0x08, 9, 1), &[0; 512]), Outcome::check(SenseData::write_error(9)));
-    assert_eq!(rig.run(&SYNC, &[]), Outcome::good(0));
-    let mut rig = disk();
-    rig.faults(&[Some(Fault::Errno(libc::ENOSPC))]);
-    assert_eq!(rig.run(&ten(0x2a, 0x08, 9, 1), &[0; 512]), Outcome::check(SenseData::space_allocation_failed()));
-    assert_eq!(rig.run(&SYNC, &[]), Outcome::good(0));
+    let commands = [1, 2, 3].map(|lba| rig.command(&write(lba), &[1; 512], None).unwrap());
+    for command in &commands {
+        assert_eq!(rig.execute(command), Execution::Pending);
+    }
+    // The writes end, and the flushes begin.
+    for command in &commands {
+        assert_eq!(rig.complete(command), Execution::Pending);
+    }
+    rig.faults(&[None, Some(Fault::Errno(libc::EIO)), None]);
+    let ends = commands.each_ref().map(|command| rig.complete(command));
+    assert_eq!(ends, [Outcome::good(0), lost(), lost()].map(Execution::Done));
+}
+
+#[test]
+fn a_durable_write_past_the_page_cache_is_not_good_behind_a_failure() {
+    let mut rig = file_disk(|c| (c.o_direct, c.write_through) = (true, true));
+    let [a, b] = [1, 2].map(|lba| rig.command(&ten(0x2a, 0, lba, 1), &[1; 512], None).unwrap());
+    assert_eq!((rig.execute(&a), rig.execute(&b)), (Execution::Pending, Execution::Pending));
+    let flush = rig.command(&SYNC, &[], None).unwrap();
+    assert_eq!(rig.complete(&a), Execution::Done(Outcome::good(0)));
+    rig.io.queue.rotate_left(1);
+    assert_eq!(rig.execute(&flush), Execution::Pending);
+    rig.io.queue.rotate_left(1);
+    rig.faults(&[Some(Fault::Errno(libc::EIO)), None]);
+    assert_eq!((rig.complete(&flush), rig.complete(&b)), (Execution::Done(lost()), Execution::Done(lost())));
 }
 
 #[test]

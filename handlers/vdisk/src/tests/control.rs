@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use scst_core::handler::Outcome;
+use scst_core::handler::{Execution, Outcome};
 use scst_core::io::FileId;
 use scst_reactor::backend::FileRegistry;
 use scst_scsi::{Asc, SenseData};
@@ -147,6 +147,49 @@ fn reopening_takes_a_failed_flush_back() {
     let error = rig.disk.reopen().unwrap_err().to_string();
     assert!(error.contains("bring the file back"), "{error}");
     assert!(rig.disk.status().online, "nothing has changed");
+}
+
+#[test]
+fn what_was_written_to_the_file_before_is_not_durable_in_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    make(&path, 1 << 20);
+    let (mut rig, link, mut files) = open(&path, |_| {});
+    let becoming = Execution::Done(Outcome::check(SenseData::not_ready(Asc::LUN_BECOMING_READY)));
+    // WRITE with FUA, and WRITE AND VERIFY, of several steps.
+    for cdb in [ten(0x2a, 0x08, 1, 1), ten(0x2e, 0, 1, 1)] {
+        for refreshed in [false, true] {
+            let command = rig.command(&cdb, &[1; 512], None).unwrap();
+            assert_eq!(rig.execute(&command), Execution::Pending);
+            rig.disk.reopen().unwrap();
+            if refreshed {
+                link.refresh(&mut files);
+            }
+            rig.ops();
+            assert_eq!(
+                (rig.complete(&command), rig.ops()),
+                (becoming, vec![]),
+                "no flush of the new one says anything"
+            );
+            link.refresh(&mut files);
+            assert_eq!(rig.run(&cdb, &[1; 512]), Outcome::good(0));
+        }
+    }
+}
+
+#[test]
+fn a_sync_that_failed_counts_before_its_command_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    make(&path, 1 << 20);
+    let (rig, ..) = open(&path, |_| {});
+    let gate = rig.disk.shared().file().unwrap().gate;
+    gate.fail(libc::ENOSPC);
+    assert_eq!(rig.disk.status().flush_error, Some(libc::ENOSPC));
+    assert_eq!(rig.disk.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(rig.disk.reopen().unwrap().attention, Asc::DEVICE_INTERNAL_RESET);
+    assert_eq!(rig.disk.status().flush_error, None);
+    rig.disk.sync().unwrap();
 }
 
 #[test]

@@ -202,3 +202,19 @@ fn a_device_says_itself_how_it_is_made() {
     assert_eq!(described(|c| (c.rotational, c.report_physical_blocks) = (Some(true), false)), (true, 0, false));
     assert_eq!(described(|c| c.thin_provisioned = true), (false, 3, false), "it cannot discard");
 }
+
+#[test]
+fn a_device_with_a_volatile_cache_is_flushed_for_durable_writes_and_the_flush_is_shared() {
+    let durable = |volatile_cache| {
+        let facts = Facts { volatile_cache, ..Facts::default() };
+        let disk = Vdisk::described(VdiskConfig::block("d", "/dev/nowhere"), BLOCKS * 512, facts).unwrap();
+        let shard = disk.open_shard_on(FileId(7));
+        let io = FakeIo { bytes: vec![0; BLOCKS as usize * 512], ..FakeIo::default() };
+        let mut rig = Rig::new(disk, shard, io);
+        assert_eq!(rig.run(&ten(0x2a, 0x08, 1, 2), &[1; 1024]), Outcome::good(0));
+        rig.ops()
+    };
+    let write = |dsync| Op::Write { offset: 512, len: 1024, dsync };
+    assert_eq!(durable(true), [write(false), Op::Flush]);
+    assert_eq!(durable(false), [write(true)], "it reports its own error");
+}

@@ -11,8 +11,8 @@ fn short_transfers_go_on_where_they_stopped() {
     let data = pattern(1, 4096);
     rig.faults(&[Some(Fault::Short(1000)), Some(Fault::Short(96)), None]);
     assert_eq!(rig.run(&ten(0x2a, 0x08, 1, 8), &data), Outcome::good(0));
-    let write = |offset, len| Op::Write { offset, len, dsync: true };
-    assert_eq!(rig.ops(), [write(512, 4096), write(1512, 3096), write(1608, 3000)]);
+    let write = |offset, len| Op::Write { offset, len, dsync: false };
+    assert_eq!(rig.ops(), [write(512, 4096), write(1512, 3096), write(1608, 3000), Op::Flush]);
     assert_eq!(rig.io.bytes[512..4608], data);
     rig.faults(&[Some(Fault::Short(1)), Some(Fault::Short(4094)), None]);
     assert_eq!(rig.read(&ten(0x28, 0, 1, 8)), data);

@@ -99,7 +99,7 @@ fn compare_and_write_writes_only_what_matches() {
     assert_eq!(rig.run(&cdb, &[almost, old.clone()].concat()), Outcome::check(SenseData::miscompare(513)));
     assert_eq!((rig.ops().len(), &rig.io.bytes[..1024]), (1, &new[..]));
     assert_eq!(rig.run(&cdb, &[new, old].concat()), Outcome::good(0));
-    assert_eq!(rig.ops()[1], write(0, 1024, true));
+    assert_eq!(rig.ops()[1..], [write(0, 1024, false), Op::Flush]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn orwrite_ors() {
 fn write_and_verify_is_durable_and_reads_back() {
     let mut rig = disk();
     assert_eq!(rig.run(&ten(0x2e, 0x02, 3, 1), &[7; 512]), Outcome::good(0));
-    assert_eq!(rig.ops(), [write(1536, 512, true), Op::Read { offset: 1536, len: 512 }]);
+    assert_eq!(rig.ops(), [write(1536, 512, false), Op::Flush, Op::Read { offset: 1536, len: 512 }]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn write_and_verify_with_fewer_bytes_checks_what_it_wrote() {
     let mut rig = disk();
     let command = rig.command(&ten(0x2e, 0x02, 3, 2), &[7; 512], Some(512)).unwrap();
     assert_eq!(rig.finish(&command), Outcome::good(0));
-    assert_eq!(rig.ops(), [write(1536, 512, true), Op::Read { offset: 1536, len: 512 }]);
+    assert_eq!(rig.ops(), [write(1536, 512, false), Op::Flush, Op::Read { offset: 1536, len: 512 }]);
     let command = rig.command(&ten(0x2e, 0x02, 3, 1), &[], Some(0)).unwrap();
     assert_eq!(rig.finish(&command), Outcome::good(0));
     assert_eq!(rig.ops(), []);

@@ -22,13 +22,14 @@ use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
 use crate::config::ReactorConfig;
-use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
+use crate::doorbell::{self, Doorbell, RUNG_BY_GATE, RUNG_BY_USER};
 use crate::file::{self, FileEntry, Work};
 use crate::iovec::IoVecs;
 use crate::net::{self, Socket, last_errno};
 use crate::offload::{Done, Job, Offload};
 use crate::slab::Slab;
 use crate::spin::Spin;
+use crate::sync::{Next, SyncGate};
 use crate::{clock, posix::socket::SocketState};
 
 const DEFAULT_THREADS: u32 = 4;
@@ -45,8 +46,12 @@ pub struct Posix {
     arenas: Arc<Arenas>,
     sockets: Slab<SocketState>,
     files: Slab<FileEntry>,
+    /// Files that are unregistered while flushes of theirs are under way.
+    retired: Vec<(u32, FileEntry)>,
+    /// Files whose turn to be synced has not come.
+    queued: VecDeque<u32>,
     /// Storage operations in flight, by the key of their job.
-    ops: Slab<IoToken>,
+    ops: Slab<StorageOp>,
     done: Vec<Done>,
     /// Range lists that are not in use.
     spare: Vec<IoVecs>,
@@ -56,6 +61,13 @@ pub struct Posix {
     events: Vec<libc::epoll_event>,
     now: Nanos,
     spin: Spin,
+}
+
+/// A storage operation in flight.
+struct StorageOp {
+    token: IoToken,
+    /// It is a flush of this file.
+    flushes: Option<u32>,
 }
 
 impl std::fmt::Debug for Posix {
@@ -86,6 +98,8 @@ impl Posix {
             arenas: Arc::clone(&config.arenas),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
+            retired: Vec::new(),
+            queued: VecDeque::new(),
             ops: Slab::new(config.io_depth),
             done: Vec::with_capacity(config.io_depth as usize),
             spare: Vec::new(),
@@ -150,6 +164,9 @@ impl Posix {
             }
         }
         self.take_done();
+        if rung & RUNG_BY_GATE != 0 {
+            self.look_at_queued();
+        }
         if rung & RUNG_BY_USER != 0 {
             self.ready.push_back(Completion::Woken);
         }
@@ -172,14 +189,88 @@ impl Posix {
     }
 
     fn take_done(&mut self) {
-        self.pool.take_done(&mut self.done);
-        for done in self.done.drain(..) {
-            self.spare.push(done.iov);
-            if let Some(token) = self.ops.remove(done.key) {
-                let io = IoCompletion { token, result: done.result, extra: done.extra };
-                self.ready.push_back(Completion::Io(io));
+        let mut all = std::mem::take(&mut self.done);
+        self.pool.take_done(&mut all);
+        for Done { key, result, extra, iov } in all.drain(..) {
+            match self.ops.get(key).and_then(|op| op.flushes) {
+                Some(file) => self.synced(file, result),
+                None => {
+                    self.spare.push(iov);
+                    self.end_op(key, result, extra);
+                }
             }
         }
+        self.done = all;
+    }
+
+    fn end_op(&mut self, key: u32, result: i32, extra: u64) {
+        if let Some(StorageOp { token, .. }) = self.ops.remove(key) {
+            self.ready.push_back(Completion::Io(IoCompletion { token, result, extra }));
+        }
+    }
+
+    fn file_mut(&mut self, file: u32) -> Option<&mut FileEntry> {
+        let retired = self.retired.iter_mut().find(|(id, _)| *id == file).map(|(_, entry)| entry);
+        self.files.get_mut(file).or(retired)
+    }
+
+    /// A sync of a file has ended.
+    fn synced(&mut self, file: u32, result: i32) {
+        if let Some(entry) = self.file_mut(file) {
+            entry.sync.end(result);
+        }
+        while let Some(key) = self.file_mut(file).and_then(|entry| entry.sync.ended()) {
+            self.end_op(key, result, 0);
+        }
+        self.sync(file);
+    }
+
+    /// Begins a sync of a file, if one is wanted and it is its turn.
+    fn sync(&mut self, file: u32) {
+        while let Some(entry) = self.file_mut(file) {
+            match entry.sync.next() {
+                Next::Sync(key) => {
+                    let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
+                    let iov = IoVecs::default();
+                    self.pool.push(Job { key, file, block_device, work: Work::Flush, iov });
+                    return;
+                }
+                Next::Fail(key, errno) => self.end_op(key, -errno, 0),
+                Next::Queued => {
+                    if !self.queued.contains(&file) {
+                        self.queued.push_back(file);
+                    }
+                    return;
+                }
+                Next::Nothing => break,
+            }
+        }
+        self.retired.retain(|(id, entry)| *id != file || !entry.sync.is_idle());
+    }
+
+    /// Goes on with the files whose turn has come.
+    fn look_at_queued(&mut self) {
+        for _ in 0..self.queued.len() {
+            if let Some(file) = self.queued.pop_front() {
+                self.sync(file);
+            }
+        }
+    }
+
+    fn submit_flush(&mut self, token: IoToken, file: u32) -> Result<(), QueueFull> {
+        let Ok(key) = self.ops.insert(StorageOp { token, flushes: Some(file) }) else { return Err(QueueFull) };
+        match self.files.get_mut(file) {
+            None => self.end_op(key, -libc::EBADF, 0),
+            Some(entry) if entry.in_memory => {
+                let result = entry.sync.failed().map_or(0, |errno| -errno);
+                self.end_op(key, result, 0);
+            }
+            Some(entry) => {
+                entry.sync.join(key);
+                self.sync(file);
+            }
+        }
+        Ok(())
     }
 
     fn complete(&mut self, token: IoToken, result: i32) {
@@ -189,11 +280,14 @@ impl Posix {
 
 impl IoQueue for Posix {
     fn submit(&mut self, token: IoToken, op: IoOp<'_>) -> Result<(), QueueFull> {
+        if let IoOp::Flush { file } = op {
+            return self.submit_flush(token, file.0);
+        }
         let Some(entry) = self.files.get(file::file_of(&op)) else {
             self.complete(token, -libc::EBADF);
             return Ok(());
         };
-        let Ok(key) = self.ops.insert(token) else { return Err(QueueFull) };
+        let Ok(key) = self.ops.insert(StorageOp { token, flushes: None }) else { return Err(QueueFull) };
         let mut iov = self.spare.pop().unwrap_or_default();
         let Some(work) = Work::of(&op, &self.arenas, &mut iov) else {
             self.ops.remove(key);
@@ -207,11 +301,19 @@ impl IoQueue for Posix {
 
     fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
         let iov = &mut self.scratch;
-        self.files.get_mut(file::file_of(op))?.try_now(self.now, op, &self.arenas, iov)
+        self.files.get_mut(file::file_of(op))?.try_now(op, &self.arenas, iov)
     }
 
     fn cancel(&mut self, cmd: CmdId) {
-        self.pool.cancel(|key| self.ops.get(key).is_some_and(|token| token.cmd == cmd));
+        self.pool.cancel(|key| self.ops.get(key).is_some_and(|op| op.token.cmd == cmd && op.flushes.is_none()));
+        let of_cmd = |(key, op): (u32, &StorageOp)| Some((key, op.flushes.filter(|_| op.token.cmd == cmd)?));
+        let flushes: Vec<_> = self.ops.iter().filter_map(of_cmd).collect();
+        for (key, file) in flushes {
+            // The sync under way is for others, too, and only its own result says what has become of the data.
+            if self.file_mut(file).is_some_and(|entry| entry.sync.cancel(key)) {
+                self.end_op(key, -libc::ECANCELED, 0);
+            }
+        }
     }
 
     fn cached_pages(&mut self, file: FileId, offset: u64, len: u32) -> Option<Extent> {
@@ -221,7 +323,8 @@ impl IoQueue for Posix {
 
 impl FileRegistry for Posix {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let Ok(id) = self.files.insert(FileEntry::new(file, block_device)) else {
+        let Ok(id) = self.files.insert(FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE)))
+        else {
             panic!("more than a million open files");
         };
         FileId(id)
@@ -230,6 +333,15 @@ impl FileRegistry for Posix {
     fn unregister_file(&mut self, file: FileId) {
         if let Some(mut entry) = self.files.remove(file.0) {
             entry.withdraw_pages(&self.arenas);
+            if !entry.sync.is_idle() {
+                self.retired.push((file.0, entry));
+            }
+        }
+    }
+
+    fn order_syncs(&mut self, file: FileId, gate: &Arc<SyncGate>) {
+        if let Some(entry) = self.files.get_mut(file.0) {
+            entry.sync.pass(gate);
         }
     }
 
@@ -367,7 +479,7 @@ impl Backend for Posix {
     }
 
     fn waker(&self) -> Waker {
-        doorbell::waker(&self.bell)
+        doorbell::waker(&self.bell, RUNG_BY_USER)
     }
 
     fn name(&self) -> &'static str {

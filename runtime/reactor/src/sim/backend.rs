@@ -15,11 +15,12 @@ use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool};
 
 use super::net::{Holder, Side};
-use super::storage::SimOp;
+use super::storage::{SimFile, SimOp};
 use super::world::SimWorld;
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, SocketId, SocketToken, Wake, Waker};
 use crate::config::ReactorConfig;
 use crate::slab::Slab;
+use crate::sync::SyncGate;
 
 /// A socket of one back-end.
 pub(crate) enum SocketState {
@@ -38,8 +39,13 @@ pub(crate) struct BackendState {
     pub(crate) waited: bool,
     pub(crate) sockets: Slab<SocketState>,
     pub(crate) closing: Vec<(u32, SocketToken)>,
-    /// Registered files: numbers of disks.
-    pub(crate) files: Slab<usize>,
+    pub(crate) files: Slab<SimFile>,
+    /// Files that are unregistered while flushes of theirs are under way.
+    pub(crate) retired: Vec<(u32, SimFile)>,
+    /// Files whose turn to be synced has not come.
+    pub(crate) queued: Vec<u32>,
+    /// The turn of one of them has come.
+    pub(crate) granted: Arc<AtomicBool>,
     pub(crate) ops: Slab<SimOp>,
 }
 
@@ -61,11 +67,13 @@ impl BackendState {
         self.closing.clear();
         self.sockets = Slab::new(0);
         self.files = Slab::new(0);
+        self.retired.clear();
+        self.queued.clear();
         self.ops = Slab::new(0);
     }
 }
 
-struct SimWake(Arc<AtomicBool>);
+pub(crate) struct SimWake(pub(crate) Arc<AtomicBool>);
 
 impl Wake for SimWake {
     fn wake(&self) {
@@ -95,6 +103,9 @@ impl SimBackend {
             sockets: Slab::new(config.sockets),
             closing: Vec::new(),
             files: Slab::new(u32::MAX),
+            retired: Vec::new(),
+            queued: Vec::new(),
+            granted: Arc::default(),
             ops: Slab::new(config.io_depth),
         });
         let now = inner.now;
@@ -139,7 +150,16 @@ impl FileRegistry for SimBackend {
     }
 
     fn unregister_file(&mut self, file: FileId) {
-        self.world.lock().backends[self.number].files.remove(file.0);
+        let backend = &mut self.world.lock().backends[self.number];
+        if let Some(entry) = backend.files.remove(file.0).filter(|entry| !entry.sync.is_idle()) {
+            backend.retired.push((file.0, entry));
+        }
+    }
+
+    fn order_syncs(&mut self, file: FileId, gate: &Arc<SyncGate>) {
+        if let Some(entry) = self.world.lock().backends[self.number].files.get_mut(file.0) {
+            entry.sync.pass(gate);
+        }
     }
 }
 
@@ -264,6 +284,7 @@ impl Backend for SimBackend {
     fn wait(&mut self, deadline: Option<Nanos>, out: &mut Vec<Completion>) -> io::Result<()> {
         let mut world = self.world.lock();
         self.now = world.now;
+        world.granted(self.number);
         let partial = world.config.partial_wait;
         let mut n = world.backends[self.number].ready.len();
         if n > 1 && world.rng.chance(partial) {

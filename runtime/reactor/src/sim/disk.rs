@@ -20,6 +20,47 @@ pub(crate) struct DiskState {
     pub(crate) failing: Option<i32>,
     /// Reads and writes that touch these bytes fail.
     pub(crate) bad: Vec<(Range<u64>, i32)>,
+    pub(crate) errors: WritebackErrors,
+}
+
+impl DiskState {
+    pub(crate) fn new(image: Image, identity: (u64, u64)) -> Self {
+        Self { image, identity, failing: None, bad: Vec::new(), errors: WritebackErrors::default() }
+    }
+}
+
+/// Errors of writeback as Linux keeps them (`errseq_t`): each is reported once to every open file description.
+#[derive(Default)]
+pub(crate) struct WritebackErrors {
+    count: u64,
+    errno: i32,
+    /// The last one has been reported to somebody; otherwise another one is not told from it.
+    reported: bool,
+}
+
+impl WritebackErrors {
+    pub(crate) fn record(&mut self, errno: i32) {
+        if self.reported || self.count == 0 {
+            self.count += 1;
+            self.reported = false;
+        }
+        self.errno = errno;
+    }
+
+    /// What a description that is opened now knows: not yet an error that nobody has been told.
+    pub(crate) fn sample(&self) -> u64 {
+        if self.reported { self.count } else { 0 }
+    }
+
+    /// The errno that a description has not been told, which is told by this.
+    pub(crate) fn check(&mut self, known: &mut u64) -> Option<i32> {
+        if *known == self.count {
+            return None;
+        }
+        *known = self.count;
+        self.reported = true;
+        Some(self.errno)
+    }
 }
 
 /// A handle on a simulated disk. Shared by all back-ends; survives every crash, in the state the crash left it in.
@@ -36,7 +77,7 @@ impl SimDisk {
         let identity = identity(&file);
         let mut inner = world.lock();
         let number = inner.disks.len();
-        inner.disks.push(DiskState { image: Image::new(size), identity, failing: None, bad: Vec::new() });
+        inner.disks.push(DiskState::new(Image::new(size), identity));
         drop(inner);
         Self { world, number, file: Arc::new(file) }
     }
@@ -104,4 +145,27 @@ fn marker(size: u64) -> io::Result<File> {
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(size)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_writeback_is_told_once_to_each_description() {
+        let mut errors = WritebackErrors::default();
+        let (mut a, mut b) = (errors.sample(), errors.sample());
+        assert_eq!(errors.check(&mut a), None);
+        errors.record(libc::EIO);
+        let mut late = errors.sample();
+        assert_eq!((errors.check(&mut a), errors.check(&mut a)), (Some(libc::EIO), None));
+        assert_eq!((errors.check(&mut b), errors.check(&mut late)), (Some(libc::EIO), Some(libc::EIO)));
+        let mut later = errors.sample();
+        assert_eq!(errors.check(&mut later), None, "somebody has been told");
+        // Two that nobody has asked about between are one.
+        errors.record(libc::EIO);
+        errors.record(libc::ENOSPC);
+        assert_eq!((errors.check(&mut a), errors.check(&mut a)), (Some(libc::ENOSPC), None));
+        assert_eq!(errors.check(&mut later), Some(libc::ENOSPC));
+    }
 }

@@ -3,8 +3,12 @@
 //! Sparse in pages of 4 KiB. For every 512-byte sector with writes that were not flushed the last durable content and
 //! the later versions are kept: a crash leaves any one of them, sector by sector, which covers lost, reordered and torn
 //! writes.
+//!
+//! What could not be written back counts as clean, as with Linux: reads see it, no flush writes it again, and a loss of
+//! power takes it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::rng::SimRng;
 
@@ -26,12 +30,14 @@ pub(crate) struct Image {
     /// `None` is allocated, but all zeros.
     pages: BTreeMap<u64, Option<Box<[u8; PAGE as usize]>>>,
     pending: BTreeMap<u64, Pending>,
+    /// Sectors that look written and are not: what the storage has of them.
+    lost: BTreeMap<u64, Sector>,
     sequence: u64,
 }
 
 impl Image {
     pub(crate) fn new(size: u64) -> Self {
-        Self { size, pages: BTreeMap::new(), pending: BTreeMap::new(), sequence: 0 }
+        Self { size, pages: BTreeMap::new(), pending: BTreeMap::new(), lost: BTreeMap::new(), sequence: 0 }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -43,6 +49,7 @@ impl Image {
         if size < self.size {
             self.pages.split_off(&size.div_ceil(PAGE));
             self.pending.split_off(&size.div_ceil(SECTOR));
+            self.lost.split_off(&size.div_ceil(SECTOR));
             if let Some(Some(page)) = self.pages.get_mut(&(size / PAGE)) {
                 page[(size % PAGE) as usize..].fill(0);
             }
@@ -156,12 +163,13 @@ impl Image {
             change(self);
             for sector in sectors {
                 self.pending.remove(&sector);
+                self.lost.remove(&sector);
             }
             return;
         }
         for sector in sectors.clone() {
             if !self.pending.contains_key(&sector) {
-                let durable = self.sector(sector);
+                let durable = self.lost.remove(&sector).unwrap_or_else(|| self.sector(sector));
                 self.pending.insert(sector, Pending { durable, versions: Vec::new() });
             }
         }
@@ -178,20 +186,40 @@ impl Image {
         }
     }
 
-    /// Makes the writes up to `sequence` durable.
-    pub(crate) fn flush(&mut self, sequence: u64) {
-        self.pending.retain(|_, pending| {
+    /// Writes back what was written to a range up to `sequence`, sector by sector; what `fails` picks does not reach the storage.
+    /// Returns whether there was such a sector.
+    pub(crate) fn write_back(&mut self, range: Range<u64>, sequence: u64, mut fails: impl FnMut() -> bool) -> bool {
+        let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+        let mut clean = Vec::new();
+        let mut any = false;
+        for (&sector, pending) in self.pending.range_mut(sectors) {
             let old = pending.versions.partition_point(|(s, _)| *s <= sequence);
-            if old > 0 {
-                pending.durable = pending.versions[old - 1].1;
-                pending.versions.drain(..old);
+            if old == 0 {
+                continue;
             }
-            !pending.versions.is_empty()
-        });
+            let failed = fails();
+            any |= failed;
+            if !failed {
+                pending.durable = pending.versions[old - 1].1;
+            }
+            pending.versions.drain(..old);
+            if pending.versions.is_empty() {
+                clean.push((sector, failed));
+            }
+        }
+        for (sector, failed) in clean {
+            if let Some(pending) = self.pending.remove(&sector).filter(|_| failed) {
+                self.lost.insert(sector, pending.durable);
+            }
+        }
+        any
     }
 
     /// Loses power: what was not durable stays, goes, or stays in part.
     pub(crate) fn crash(&mut self, rng: &mut SimRng) {
+        for (sector, durable) in std::mem::take(&mut self.lost) {
+            self.store(sector * SECTOR, &durable);
+        }
         // All kept, all lost, or each sector for itself.
         let mode = rng.below(4);
         for (sector, pending) in std::mem::take(&mut self.pending) {
@@ -211,12 +239,14 @@ impl Image {
         if len == 0 {
             return 0;
         }
-        for (&sector, pending) in self.pending.range(offset / SECTOR..(offset + len as u64).div_ceil(SECTOR)) {
+        let sectors = offset / SECTOR..(offset + len as u64).div_ceil(SECTOR);
+        let pending = self.pending.range(sectors.clone()).map(|(sector, pending)| (sector, &pending.durable));
+        for (&sector, durable) in pending.chain(self.lost.range(sectors)) {
             let start = (sector * SECTOR).max(offset);
             let end = ((sector + 1) * SECTOR).min(offset + len as u64);
             let from = (start - sector * SECTOR) as usize;
             let n = (end - start) as usize;
-            out[(start - offset) as usize..][..n].copy_from_slice(&pending.durable[from..from + n]);
+            out[(start - offset) as usize..][..n].copy_from_slice(&durable[from..from + n]);
         }
         len
     }
@@ -246,7 +276,7 @@ mod tests {
         let before = image.sequence();
         image.write(512, &[2; 512], false);
         assert_eq!(durable(&image, 0, 1024), [0; 1024]);
-        image.flush(before);
+        image.write_back(0..1 << 20, before, || false);
         assert_eq!(durable(&image, 0, 1024), [1; 1024]);
         assert_eq!(read(&image, 512, 512), [2; 512]);
         image.write(512, &[3; 512], true);
@@ -271,6 +301,30 @@ mod tests {
         }
         let all = (1..=3).flat_map(|a| (1..=3).map(move |b| (a, b))).collect();
         assert_eq!(seen, all, "lost, kept, reordered and torn");
+    }
+
+    #[test]
+    fn what_was_not_written_back_looks_written_until_power_is_lost() {
+        let mut image = Image::new(1 << 20);
+        image.write(0, &[1; 1024], true);
+        image.write(0, &[2; 1024], false);
+        let before = image.sequence();
+        let mut sector = 0;
+        let second = || {
+            sector += 1;
+            sector == 2
+        };
+        assert!(image.write_back(0..1 << 20, before, second));
+        assert_eq!((read(&image, 0, 1024), durable(&image, 512, 512)), (vec![2; 1024], vec![1; 512]));
+        image.write_back(0..1 << 20, before, || false);
+        assert_eq!((durable(&image, 0, 512), durable(&image, 512, 512)), (vec![2; 512], vec![1; 512]), "it is clean");
+        assert!(!image.write_back(0..1 << 20, before, || true));
+        // Written again it is dirty again.
+        image.write(512, &[3; 512], false);
+        assert_eq!(durable(&image, 512, 512), [1; 512]);
+        assert!(image.write_back(512..1024, image.sequence(), || true));
+        image.crash(&mut SimRng::new(1));
+        assert_eq!(read(&image, 0, 1024), [[2; 512], [1; 512]].concat());
     }
 
     #[test]

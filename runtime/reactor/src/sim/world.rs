@@ -149,6 +149,7 @@ impl World {
             && (!backend.waited
                 || !backend.ready.is_empty()
                 || backend.woken.load(SeqCst)
+                || backend.granted.load(SeqCst)
                 || backend.deadline.is_some_and(|at| at <= self.now))
     }
 

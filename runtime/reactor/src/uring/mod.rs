@@ -34,18 +34,19 @@ use scst_mem::{Arenas, BufferPool, FilePages};
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
 use crate::clock;
 use crate::config::ReactorConfig;
-use crate::doorbell::{self, Doorbell, RUNG_BY_USER};
+use crate::doorbell::{self, Doorbell, RUNG_BY_GATE, RUNG_BY_USER};
 use crate::file::{FileEntry, file_of};
 use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
 use crate::offload::{Done, Offload};
 use crate::slab::Slab;
 use crate::spin::Spin;
+use crate::sync::SyncGate;
 pub use setup::UringError;
 
 use alarm::Alarm;
 use entry::Entry;
-use ops::{OpTable, Tag};
+use ops::{OpTable, StorageKind, Tag};
 use registered::Registered;
 use sockets::SocketState;
 
@@ -77,7 +78,9 @@ pub struct Uring {
     /// The kernel is known to have discard as a command of the ring.
     ring_discards: bool,
     /// Files that are unregistered but still used by operations are kept here as `(id, file, operations left)`.
-    retired: Vec<(u32, Arc<File>, u32)>,
+    retired: Vec<(u32, FileEntry, u32)>,
+    /// Files whose turn to be synced has not come.
+    queued: VecDeque<u32>,
     io_in_flight: u32,
     io_depth: u32,
     pool: Offload,
@@ -131,6 +134,7 @@ impl Uring {
             files: Slab::new(u32::MAX),
             ring_discards: false,
             retired: Vec::new(),
+            queued: VecDeque::new(),
             io_in_flight: 0,
             io_depth: config.io_depth.min(slots / 2),
             done: Vec::with_capacity(config.io_depth as usize),
@@ -260,6 +264,7 @@ impl Uring {
             ops::Owner::Recv { .. } | ops::Owner::Send { .. } | ops::Owner::Accept { .. } => {
                 self.socket_completed(slot, owner, result);
             }
+            ops::Owner::Storage { file, kind: StorageKind::Flush, .. } => self.synced(file, result),
             ops::Owner::Storage { .. } => self.storage_completed(slot, owner, result, 0),
             ops::Owner::Free => unreachable!("`owner` never yields a free slot"),
         }
@@ -341,6 +346,9 @@ impl Uring {
         self.now = clock::now();
         self.reap()?;
         self.take_done();
+        if rung & RUNG_BY_GATE != 0 {
+            self.look_at_queued();
+        }
         if rung & RUNG_BY_USER != 0 {
             self.ready.push_back(Completion::Woken);
         }
@@ -355,7 +363,7 @@ impl IoQueue for Uring {
 
     fn try_now(&mut self, op: &IoOp<'_>) -> Option<i32> {
         let (entry, _) = self.files.get_mut(file_of(op))?;
-        entry.try_now(self.now, op, &self.arenas, &mut self.scratch)
+        entry.try_now(op, &self.arenas, &mut self.scratch)
     }
 
     fn cancel(&mut self, cmd: CmdId) {
@@ -369,7 +377,7 @@ impl IoQueue for Uring {
 
 impl FileRegistry for Uring {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let mut entry = FileEntry::new(file, block_device);
+        let mut entry = FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE));
         // A kernel that has it for one device has it for all.
         self.ring_discards =
             self.ring_discards || (entry.is_direct() && block_device && discard::works_on(&entry.file));
@@ -384,7 +392,13 @@ impl FileRegistry for Uring {
         let Some((mut entry, in_flight)) = self.files.remove(file.0) else { return };
         entry.withdraw_pages(&self.arenas);
         if in_flight > 0 {
-            self.retired.push((file.0, entry.file, in_flight));
+            self.retired.push((file.0, entry, in_flight));
+        }
+    }
+
+    fn order_syncs(&mut self, file: FileId, gate: &Arc<SyncGate>) {
+        if let Some((entry, _)) = self.files.get_mut(file.0) {
+            entry.sync.pass(gate);
         }
     }
 
@@ -476,7 +490,7 @@ impl Backend for Uring {
     }
 
     fn waker(&self) -> Waker {
-        doorbell::waker(&self.bell)
+        doorbell::waker(&self.bell, RUNG_BY_USER)
     }
 
     fn name(&self) -> &'static str {
@@ -494,7 +508,10 @@ impl Drop for Uring {
             state.socket.shutdown();
         }
         for slot in self.ops.busy().collect::<Vec<_>>() {
-            self.cancel_op(slot);
+            // A flush for which no sync has begun ends here.
+            if !self.cancel_flush(slot) {
+                self.cancel_op(slot);
+            }
         }
         self.pool.cancel(|_| true);
         // Ends the read of the doorbell.

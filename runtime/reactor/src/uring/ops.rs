@@ -67,6 +67,8 @@ pub(crate) enum StorageKind {
     Advice,
     /// By the offload pool.
     Offload,
+    /// By a sync of the file that it shares with others: `crate::sync`.
+    Flush,
 }
 
 struct Op {

@@ -12,9 +12,10 @@ use super::Uring;
 use super::discard;
 use super::ops::{Owner, StorageKind};
 use crate::backend::Completion;
-use crate::file::{self, PUNCH, Work, ZERO};
+use crate::file::{self, FileEntry, PUNCH, Work, ZERO};
 use crate::iovec::IoVecs;
 use crate::offload::Job;
+use crate::sync::Next;
 
 impl Uring {
     pub(crate) fn submit_storage(&mut self, token: IoToken, op: &IoOp<'_>) -> Result<(), QueueFull> {
@@ -36,7 +37,16 @@ impl Uring {
         *in_flight += 1;
         self.io_in_flight += 1;
         let fd = types::Fd(entry.file.as_raw_fd());
-        if kind == StorageKind::Offload {
+        if kind == StorageKind::Flush {
+            if entry.in_memory {
+                let result = entry.sync.failed().map_or(0, |errno| -errno);
+                let owner = self.ops.owner_at(slot);
+                self.storage_completed(slot, owner, result, 0);
+            } else {
+                entry.sync.join(slot);
+                self.sync(file);
+            }
+        } else if kind == StorageKind::Offload {
             let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
             let iov = std::mem::take(self.ops.iov(slot));
             self.pool.push(Job { key: slot, file, block_device, work, iov });
@@ -59,15 +69,82 @@ impl Uring {
         let is_of = |owner| matches!(owner, Owner::Storage { token, .. } if token.cmd == cmd);
         self.pool.cancel(|slot| is_of(self.ops.owner_at(slot)));
         for slot in 0..self.ops.len() {
-            if is_of(self.ops.owner_at(slot)) {
-                self.cancel_op(slot);
+            let owner = self.ops.owner_at(slot);
+            if !is_of(owner) {
+                continue;
+            }
+            match owner {
+                // The sync under way is for others, too, and only its own result says what has become of the data.
+                Owner::Storage { kind: StorageKind::Flush, .. } => drop(self.cancel_flush(slot)),
+                _ => self.cancel_op(slot),
+            }
+        }
+    }
+
+    /// Ends a flush for which no sync has begun. False for everything else.
+    pub(crate) fn cancel_flush(&mut self, slot: u32) -> bool {
+        let owner = self.ops.owner_at(slot);
+        let Owner::Storage { file, kind: StorageKind::Flush, .. } = owner else { return false };
+        if !self.file_mut(file).is_some_and(|entry| entry.sync.cancel(slot)) {
+            return false;
+        }
+        self.storage_completed(slot, owner, -libc::ECANCELED, 0);
+        true
+    }
+
+    fn file_mut(&mut self, file: u32) -> Option<&mut FileEntry> {
+        let retired = self.retired.iter_mut().find(|(id, ..)| *id == file).map(|(_, entry, _)| entry);
+        self.files.get_mut(file).map(|(entry, _)| entry).or(retired)
+    }
+
+    /// A sync of a file has ended.
+    pub(crate) fn synced(&mut self, file: u32, result: i32) {
+        if let Some(entry) = self.file_mut(file) {
+            entry.sync.end(result);
+        }
+        while let Some(slot) = self.file_mut(file).and_then(|entry| entry.sync.ended()) {
+            let owner = self.ops.owner_at(slot);
+            self.storage_completed(slot, owner, result, 0);
+        }
+        self.sync(file);
+    }
+
+    /// Goes on with the files whose turn has come.
+    pub(crate) fn look_at_queued(&mut self) {
+        for _ in 0..self.queued.len() {
+            if let Some(file) = self.queued.pop_front() {
+                self.sync(file);
+            }
+        }
+    }
+
+    /// Begins a sync of a file, if one is wanted and it is its turn.
+    pub(crate) fn sync(&mut self, file: u32) {
+        while let Some(entry) = self.file_mut(file) {
+            match entry.sync.next() {
+                Next::Sync(slot) => {
+                    let (fd, data) = (types::Fd(entry.file.as_raw_fd()), self.ops.data(slot));
+                    self.push(opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build().user_data(data));
+                    return;
+                }
+                Next::Fail(slot, errno) => {
+                    let owner = self.ops.owner_at(slot);
+                    self.storage_completed(slot, owner, -errno, 0);
+                }
+                Next::Queued => {
+                    if !self.queued.contains(&file) {
+                        self.queued.push_back(file);
+                    }
+                    return;
+                }
+                Next::Nothing => return,
             }
         }
     }
 
     pub(crate) fn storage_completed(&mut self, slot: u32, owner: Owner, result: i32, extra: u64) {
         let Owner::Storage { file, token, kind } = owner else {
-            unreachable!("only storage operations are offloaded");
+            unreachable!("only storage operations end here");
         };
         self.ops.put(slot);
         self.io_in_flight -= 1;
@@ -94,6 +171,7 @@ fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKin
             StorageKind::Offload
         }
         IoOp::Prefetch { .. } => StorageKind::Advice,
+        IoOp::Flush { .. } => StorageKind::Flush,
         _ => StorageKind::Ring,
     }
 }
@@ -134,7 +212,6 @@ fn sqe(fd: types::Fd, work: Work, iov: &IoVecs, block_device: bool, buffer: Opti
                 None => opcode::Writev::new(fd, iov.as_ptr(), iov.len() as u32).offset(offset).rw_flags(flags).build(),
             }
         }
-        Work::Flush => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
         Work::Prefetch { offset, len } => {
             // The field is 32 bits wide before Linux 6.9, and 0 would mean "to the end".
             let len = len.min(u64::from(!4095u32)) as libc::off_t;
@@ -147,6 +224,7 @@ fn sqe(fd: types::Fd, work: Work, iov: &IoVecs, block_device: bool, buffer: Opti
         Work::Allocate { offset, len } => {
             opcode::Fallocate::new(fd, len).offset(offset).mode(libc::FALLOC_FL_KEEP_SIZE).build()
         }
+        Work::Flush => unreachable!("a flush shares a sync of its file"),
         Work::Mapped { .. } => unreachable!("`kind_of` sends it to the pool"),
     }
 }

@@ -168,10 +168,10 @@ fn each_open_file_hears_of_lost_data_itself() {
     drop((first, shared, same, again, device, small));
 }
 
-pub(crate) struct Mounted<'a>(&'a std::path::Path);
+struct Mounted<'a>(&'a std::path::Path);
 
 impl<'a> Mounted<'a> {
-    pub(crate) fn tmpfs(at: &'a std::path::Path, size: &str) -> Self {
+    fn tmpfs(at: &'a std::path::Path, size: &str) -> Self {
         let mut mount = std::process::Command::new("mount");
         let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).status().unwrap();
         assert!(status.success(), "{mount:?}: this test needs to mount: run it as root");

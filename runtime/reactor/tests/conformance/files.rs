@@ -6,7 +6,9 @@ use std::sync::Arc;
 use scst_core::buffer::{Memory, SgList};
 use scst_core::ids::CmdId;
 use scst_core::io::{FileId, IoCompletion, IoOp, IoToken, QueueFull};
+use scst_reactor::SyncGate;
 use scst_reactor::backend::{Backend, Completion};
+use scst_testkit::{HeldFile, Requests};
 
 use crate::DEPTH;
 use crate::stage::Stage;
@@ -181,4 +183,51 @@ pub(crate) fn an_unknown_file_and_a_wild_buffer_are_errors<B: Backend>(open: imp
     assert_eq!(run(&mut stage, op), (-libc::EFAULT, 0));
     stage.backend.unregister_file(file);
     assert_eq!(run(&mut stage, IoOp::Flush { file }), (-libc::EBADF, 0));
+}
+
+pub(crate) fn flushes_of_an_opening_all_end_and_none_well_after_a_failure<B: Backend>(open: impl Fn() -> Stage<B>) {
+    let mut stage = open();
+    let (handle, gate): (_, Arc<SyncGate>) = (stage.file(1 << 20), Arc::default());
+    // Two descriptions behind one gate, as two reactors have them.
+    let files = [0, 1].map(|_| stage.backend.register_file(Arc::clone(&handle), false));
+    files.iter().for_each(|file| stage.backend.order_syncs(*file, &gate));
+    for n in 0..8 {
+        stage.backend.submit(token(n, 0), IoOp::Flush { file: files[n as usize % 2] }).unwrap();
+    }
+    // What is under way and what waits ends all the same.
+    stage.backend.unregister_file(files[1]);
+    let mut ends: Vec<_> = (0..8).map(|_| next_io(&mut stage)).map(|io| (io.token.cmd.index, io.result)).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, (0..8).map(|n| (n, 0)).collect::<Vec<_>>());
+    stage.assert_quiet();
+    gate.fail(libc::ENOSPC);
+    let files = [files[0], stage.backend.register_file(handle, false)];
+    stage.backend.order_syncs(files[1], &gate);
+    for file in files {
+        assert_eq!(run(&mut stage, IoOp::Flush { file }), (-libc::ENOSPC, 0));
+    }
+}
+
+pub(crate) fn a_flush_under_way_is_not_cancelled_and_one_that_waits_is<B: Backend>(mut stage: Stage<B>) {
+    let held = HeldFile::new(vec![0; 1 << 20]).unwrap_or_else(|e| panic!("{e:#}"));
+    let file = Arc::new(std::fs::File::options().read(true).write(true).open(held.path()).unwrap());
+    let file = stage.backend.register_file(file, false);
+    let hold = held.hold(Requests::Flushes);
+    stage.backend.submit(token(1, 0), IoOp::Flush { file }).unwrap();
+    let now = stage.backend.now();
+    assert_eq!(stage.wait_until(now), []);
+    hold.wait(1).unwrap();
+    for n in [2, 3] {
+        stage.backend.submit(token(n, 0), IoOp::Flush { file }).unwrap();
+    }
+    for n in [1, 2] {
+        stage.backend.cancel(CmdId { index: n, generation: 1 });
+    }
+    assert_eq!(next_io(&mut stage), IoCompletion { token: token(2, 0), result: -libc::ECANCELED, extra: 0 });
+    stage.assert_quiet();
+    assert_eq!(hold.count(), 1, "one at a time");
+    drop(hold);
+    let ends = [next_io(&mut stage), next_io(&mut stage)].map(|io| (io.token.cmd.index, io.result));
+    assert_eq!(ends, [(1, 0), (3, 0)]);
+    drop(stage);
 }

@@ -99,6 +99,7 @@ conformance! {
     files::every_operation_completes_once_even_when_cancelled,
     files::above_the_depth_the_queue_is_full,
     files::a_file_stays_until_its_operations_end,
+    files::flushes_of_an_opening_all_end_and_none_well_after_a_failure,
     files::an_unknown_file_and_a_wild_buffer_are_errors,
     mapped::pages_are_sent_as_they_are_at_that_moment,
     mapped::a_file_that_is_cut_under_a_send_breaks_only_that,
@@ -120,8 +121,7 @@ macro_rules! on_real_back_ends {
 on_real_back_ends! {
     block::a_block_device_past_the_page_cache,
     block::what_is_misaligned_is_an_error_of_its_own_operation,
-    mapped::a_file_in_memory_is_written_through_its_mapping,
-    mapped::a_full_file_system_is_an_error_of_the_write,
+    files::a_flush_under_way_is_not_cancelled_and_one_that_waits_is,
 }
 
 mod real {
