@@ -155,6 +155,8 @@ pub struct SenseData {
     pub specific: Option<SenseKeySpecific>,
     /// FILEMARK, EOM and ILI.
     pub stream: StreamBits,
+    /// They are about an earlier command that has already ended with GOOD (SPC-6 4.4.5): response codes 71h and 73h.
+    pub deferred: bool,
 }
 
 impl SenseData {
@@ -163,7 +165,7 @@ impl SenseData {
 
     /// Sense data with a key and an additional sense code.
     pub const fn new(key: SenseKey, asc: Asc) -> Self {
-        Self { key, asc, information: None, specific: None, stream: StreamBits::empty() }
+        Self { key, asc, information: None, specific: None, stream: StreamBits::empty(), deferred: false }
     }
 
     /// The same with the bits of a sequential access device and its valid INFORMATION field: how much of what was asked
@@ -179,6 +181,13 @@ impl SenseData {
     #[must_use]
     pub const fn with_information(mut self, information: u64) -> Self {
         self.information = Some(information);
+        self
+    }
+
+    /// Says that the sense data are about an earlier command.
+    #[must_use]
+    pub const fn deferred(mut self) -> Self {
+        self.deferred = true;
         self
     }
 
@@ -336,8 +345,6 @@ pub struct ParsedSense {
     pub data: SenseData,
     /// The format they came in.
     pub format: SenseFormat,
-    /// Response codes 71h and 73h: about an earlier command that has already ended with GOOD (SPC-6 4.4.5).
-    pub deferred: bool,
 }
 
 impl SenseData {
@@ -357,7 +364,7 @@ impl SenseData {
     }
 
     fn emit_fixed(&self, out: &mut [u8; MAX_SENSE_LENGTH]) -> usize {
-        out[0] = 0x70;
+        out[0] = 0x70 | u8::from(self.deferred);
         out[2] = self.key.0 & 0x0f | self.stream.bits();
         if let Some(information) = self.fixed_information() {
             out[0] |= VALID;
@@ -383,7 +390,7 @@ impl SenseData {
     }
 
     fn emit_descriptor(&self, out: &mut [u8; MAX_SENSE_LENGTH]) -> usize {
-        out[..4].copy_from_slice(&[0x72, self.key.0 & 0x0f, self.asc.code(), self.asc.qualifier()]);
+        out[..4].copy_from_slice(&[0x72 | u8::from(self.deferred), self.key.0 & 0x0f, self.asc.code(), self.asc.qualifier()]);
         let mut at = 8;
         if let Some(information) = self.information {
             out[at..at + 3].copy_from_slice(&[0x00, 0x0a, VALID]);
@@ -421,7 +428,7 @@ impl SenseData {
             SenseFormat::Fixed => Self::parse_fixed(bytes),
             SenseFormat::Descriptor => Self::parse_descriptor(bytes),
         };
-        Some(ParsedSense { data, format, deferred })
+        Some(ParsedSense { data: Self { deferred, ..data }, format })
     }
 
     fn parse_fixed(bytes: &[u8]) -> Self {
@@ -435,6 +442,7 @@ impl SenseData {
             information: if stream.is_empty() { information } else { information.map(sign_extended) },
             specific: bytes.get(15..18).and_then(|b| SenseKeySpecific::parse(key, b)),
             stream,
+            deferred: false,
         }
     }
 
@@ -457,6 +465,37 @@ impl SenseData {
             rest = &rest[length..];
         }
         sense
+    }
+}
+
+/// The longest sense data there are: the ADDITIONAL SENSE LENGTH is at most 244 (SPC-6 4.4.1).
+pub const MAX_RAW_SENSE_LENGTH: usize = 252;
+
+/// Sense data as a device has written them, vendor specific bytes, FRU code and foreign descriptors included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawSense {
+    bytes: [u8; MAX_RAW_SENSE_LENGTH],
+    length: u8,
+}
+
+impl RawSense {
+    /// Copies sense data. What comes after the longest there are is left out.
+    pub fn new(bytes: &[u8]) -> Self {
+        let length = bytes.len().min(MAX_RAW_SENSE_LENGTH);
+        let mut raw = Self { bytes: [0; MAX_RAW_SENSE_LENGTH], length: length as u8 };
+        raw.bytes[..length].copy_from_slice(&bytes[..length]);
+        raw
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for RawSense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawSense({:02x?})", self.bytes())
     }
 }
 
@@ -546,7 +585,7 @@ mod tests {
     fn foreign_descriptors_are_skipped_and_deferred_errors_told_apart() {
         let bytes = [0x73, 3, 0x0c, 0, 0, 0, 0, 16, 5, 2, 0, 0x20, 0, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 9];
         let parsed = SenseData::parse(&bytes).unwrap();
-        assert_eq!((parsed.data, parsed.deferred), (SenseData::write_error(9), true));
+        assert_eq!(parsed.data, SenseData::write_error(9).deferred());
         assert_eq!(SenseData::parse(&[0x7f, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(SenseData::parse(&[0x70, 0, 5]), None);
     }
@@ -568,8 +607,8 @@ mod tests {
     fn any_sense() -> impl Strategy<Value = SenseData> {
         let field = (any::<bool>(), any::<u16>(), proptest::option::of(0..8u8));
         let stream = prop_oneof![Just(0), any::<u8>()].prop_map(StreamBits::from_bits_truncate);
-        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field), stream).prop_map(
-            |(key, asc, info, field, stream)| {
+        (0..16u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(field), stream, any::<bool>()).prop_map(
+            |(key, asc, info, field, stream, deferred)| {
                 let key = SenseKey(key);
                 let specific = field.and_then(|(in_cdb, byte, bit)| match key {
                     SenseKey::ILLEGAL_REQUEST => Some(SenseKeySpecific::Field(FieldPointer { in_cdb, byte, bit })),
@@ -579,7 +618,7 @@ mod tests {
                     }
                     _ => None,
                 });
-                SenseData { key, asc: Asc(asc), information: info, specific, stream }
+                SenseData { key, asc: Asc(asc), information: info, specific, stream, deferred }
             },
         )
     }
@@ -588,7 +627,7 @@ mod tests {
         #[test]
         fn descriptor_format_round_trips(sense in any_sense()) {
             let parsed = SenseData::parse(&emit(sense, SenseFormat::Descriptor)).unwrap();
-            prop_assert_eq!(parsed, ParsedSense { data: sense, format: SenseFormat::Descriptor, deferred: false });
+            prop_assert_eq!(parsed, ParsedSense { data: sense, format: SenseFormat::Descriptor });
         }
 
         #[test]

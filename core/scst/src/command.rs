@@ -66,6 +66,8 @@ bitflags! {
         const FENCED = 1 << 13;
         /// It has been aborted and has ended, but that is told only with the function that aborted it (see `tmf`).
         const HELD_BACK = 1 << 14;
+        /// It has sense data of a real device (`Engine::raw_senses`).
+        const RAW_SENSE = 1 << 15;
     }
 }
 

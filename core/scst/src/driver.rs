@@ -1,6 +1,6 @@
 //! The target driver seam.
 
-use scst_scsi::sense::SenseFormat;
+use scst_scsi::sense::{RawSense, SenseFormat};
 use scst_scsi::{Cdb, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
 
 use crate::buffer::{Extent, SgList};
@@ -57,6 +57,8 @@ pub struct Response<'a> {
     pub status: ScsiStatus,
     /// Sense data to send with it.
     pub sense: Option<&'a SenseData>,
+    /// The sense data of a real device, to be sent as they are instead.
+    pub raw_sense: Option<&'a RawSense>,
     /// The format to emit the sense data in.
     pub sense_format: SenseFormat,
     /// Data-in: the first `data_in` bytes of this list.
@@ -66,6 +68,21 @@ pub struct Response<'a> {
     /// Bytes the command would have liked to move in its main direction, for the residual: overflow when larger than
     /// the expected length, underflow when smaller.
     pub wanted: u32,
+}
+
+impl Response<'_> {
+    /// Writes the sense data to `out`, cut if it is too short. Returns the number of bytes written.
+    pub fn emit_sense(&self, out: &mut [u8]) -> usize {
+        match (self.raw_sense, self.sense) {
+            (Some(raw), _) => {
+                let length = raw.bytes().len().min(out.len());
+                out[..length].copy_from_slice(&raw.bytes()[..length]);
+                length
+            }
+            (None, Some(sense)) => sense.emit(self.sense_format, out),
+            (None, None) => 0,
+        }
+    }
 }
 
 /// What the mid-level asks of a target driver. Calls come while effects are drained; the driver queues work and

@@ -1,9 +1,9 @@
 //! The engine: all state of one reactor, one entry point, no I/O.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use scst_scsi::sense::SenseFormat;
+use scst_scsi::sense::{RawSense, SenseFormat};
 use scst_scsi::{CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
@@ -156,6 +156,8 @@ pub struct Engine {
     pub(crate) watched: Vec<DeviceId>,
     /// Sessions that wait for their commands to end, and when those are parked.
     pub(crate) closing: Vec<(SessionId, Nanos)>,
+    /// Sense data of real devices, by the slot of the command that has them.
+    pub(crate) raw_senses: BTreeMap<u32, RawSense>,
     /// When to look after what waits.
     pub(crate) next_look: Option<Nanos>,
     /// Messages to itself.
@@ -189,6 +191,7 @@ impl Engine {
             target_resets: TargetResets::new(),
             watched: Vec::new(),
             closing: Vec::new(),
+            raw_senses: BTreeMap::new(),
             next_look: None,
             loopback: VecDeque::with_capacity(64),
             now: Nanos(0),
@@ -426,11 +429,25 @@ impl Engine {
             session: command.session,
             status: outcome.status,
             sense: outcome.sense.as_ref(),
+            raw_sense: self.raw_sense(id, command),
             sense_format: if descriptor { SenseFormat::Descriptor } else { SenseFormat::Fixed },
             sg: &command.sg,
             data_in,
             wanted: wanted(&command.parsed, outcome),
         })
+    }
+
+    fn raw_sense(&self, id: CmdId, command: &Command) -> Option<&RawSense> {
+        if command.marks.contains(CommandMarks::RAW_SENSE) { self.raw_senses.get(&id.index) } else { None }
+    }
+
+    /// Gives a command that is about to end the sense data of a real device.
+    #[cold]
+    pub(crate) fn set_raw_sense(&mut self, id: CmdId, raw: RawSense) {
+        if let Some(command) = self.command_mut(id) {
+            command.marks |= CommandMarks::RAW_SENSE;
+            self.raw_senses.insert(id.index, raw);
+        }
     }
 
     /// Session and driver handle of a command.

@@ -341,12 +341,15 @@ impl Engine {
         if nexus != NONE {
             self.nexus_lost_command(nexus, fx);
         }
-        if marks.intersects(CommandMarks::PARKED | CommandMarks::LOOSE) {
+        if marks.intersects(CommandMarks::PARKED | CommandMarks::LOOSE | CommandMarks::RAW_SENSE) {
+            self.raw_senses.remove(&id.index);
             if marks.contains(CommandMarks::PARKED) {
                 // Its session has gone on without it.
                 return;
             }
-            self.no_longer_loose(session, id.index);
+            if marks.contains(CommandMarks::LOOSE) {
+                self.no_longer_loose(session, id.index);
+            }
         }
         self.command_left(session, reserved, fx);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scst_scsi::opcode::SupportedTmfs;
+use scst_scsi::sense::RawSense;
 use scst_scsi::{Asc, Cdb, CommandFlags, DataDirection, ScsiStatus, SenseData};
 
 use crate::Nanos;
@@ -96,8 +97,19 @@ pub struct ExecContext<'a> {
     /// Bytes of buffers, and scratch buffers for commands of several steps (never for READ and WRITE): what a command
     /// takes it gives back before it is done.
     pub mem: &'a mut dyn BufferSource,
+    /// Where sense data of a real device go that are to be passed on as they are (see [`ExecContext::check_raw`]).
+    pub raw_sense: &'a mut Option<RawSense>,
     /// The time.
     pub now: Nanos,
+}
+
+impl ExecContext<'_> {
+    /// CHECK CONDITION with the sense data of a real device: they are passed on as they are, whatever they say. To be
+    /// returned as the outcome of the command at once.
+    pub fn check_raw(&mut self, bytes: &[u8]) -> Outcome {
+        *self.raw_sense = Some(RawSense::new(bytes));
+        Outcome::check(SenseData::parse(bytes).map_or(SenseData::NONE, |parsed| parsed.data))
+    }
 }
 
 /// A unit attention (or a change of core settings) that a completed command causes. Settings and prevention change only

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use scst_scsi::sense::RawSense;
 use scst_scsi::{Asc, Lun, SenseData, SenseKey, TaskManagementFunction};
 
 use crate::Nanos;
@@ -99,6 +100,8 @@ pub struct Shard {
     effects: Effects,
     /// The last buffer that a command got.
     buffer: SgList,
+    /// Where handlers leave the sense data of real devices.
+    raw_sense: Option<RawSense>,
 }
 
 impl fmt::Debug for Shard {
@@ -114,7 +117,7 @@ impl Shard {
     /// A shard without devices and targets.
     pub fn new(config: EngineConfig) -> Self {
         let effects = Effects::with_capacity(256);
-        Self { engine: Engine::new(config), handlers: Vec::new(), effects, buffer: SgList::default() }
+        Self { engine: Engine::new(config), handlers: Vec::new(), effects, buffer: SgList::default(), raw_sense: None }
     }
 
     /// Measures latencies from now on (see [`Engine::measure_latency`]), or (None) no longer.
@@ -268,8 +271,10 @@ impl Shard {
         let Some(exec) = self.engine.exec_command(id) else { return };
         let Some(device) = self.engine.device_of(id) else { return };
         let Some(handler) = self.handlers.get_mut(device.index()).and_then(Option::as_mut) else { return };
-        let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
+        let raw_sense = &mut self.raw_sense;
+        let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, raw_sense, now: cx.now };
         let execution = handler.io_completed(exec, completion, &mut context);
+        self.take_raw_sense(id);
         let place = self.effects.place();
         if self.executed::<false>(cx.now, id, &execution) {
             // Before what its end has set going: a command that was ordered behind it must not be answered first.
@@ -410,13 +415,23 @@ impl Shard {
             self.engine.fail(cx.now, cmd, GONE, &mut self.effects);
             return;
         };
-        let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, now: cx.now };
+        let raw_sense = &mut self.raw_sense;
+        let mut context = ExecContext { io: &mut *cx.io, mem: &mut *cx.mem, raw_sense, now: cx.now };
         let execution = handler.execute(exec, &mut context);
+        self.take_raw_sense(cmd);
         if MEASURED && matches!(execution, Execution::Pending) {
             self.engine.handed_over(cmd);
         }
         if self.executed::<MEASURED>(cx.now, cmd, &execution) {
             self.respond(cmd, driver);
+        }
+    }
+
+    #[inline(always)]
+    fn take_raw_sense(&mut self, cmd: CmdId) {
+        if let Some(raw) = &self.raw_sense {
+            self.engine.set_raw_sense(cmd, *raw);
+            self.raw_sense = None;
         }
     }
 

@@ -113,7 +113,7 @@ impl Rig {
             port: Port::Named("iqn.2026-01.local.scst:fuzz", 1),
         };
         let mut execution = {
-            let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };
+            let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
             self.shard.execute(exec, &mut cx)
         };
         for at in 0..OPERATIONS {
@@ -130,7 +130,7 @@ impl Rig {
                     }
                     let completion = self.io.complete(&mut self.mem, self.faults);
                     assert_eq!(completion.token.cmd, id);
-                    let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };
+                    let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
                     execution = self.shard.io_completed(exec, completion, &mut cx);
                 }
             }

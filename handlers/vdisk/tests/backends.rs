@@ -46,14 +46,14 @@ impl Rig {
             removal_prevented: false,
             port: Port::Named("iqn.2024-01.test:t", 1),
         };
-        let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, now: Nanos(0) };
+        let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, raw_sense: &mut None, now: Nanos(0) };
         let mut execution = self.shard.execute(exec, &mut cx);
         let mut completions = Vec::new();
         while execution == Execution::Pending {
             self.backend.wait(None, &mut completions).unwrap();
             for completion in completions.drain(..) {
                 if let Completion::Io(io) = completion {
-                    let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, now: Nanos(0) };
+                    let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, raw_sense: &mut None, now: Nanos(0) };
                     execution = self.shard.io_completed(exec, io, &mut cx);
                 }
             }

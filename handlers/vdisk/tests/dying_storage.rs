@@ -80,7 +80,7 @@ impl Reactor {
             removal_prevented: false,
             port: Port::Named("iqn.2024-01.test:t", 1),
         };
-        let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, now: Nanos(0) };
+        let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, raw_sense: &mut None, now: Nanos(0) };
         f(&mut *self.shard, exec, &mut cx)
     }
 

@@ -7,7 +7,7 @@ use scst_core::ids::{CmdId, SessionId, TmfId};
 use scst_protocol_iscsi::connection::{AbortData, AsyncMessage, Connection as Protocol, LogoutResponse, TaskResponse};
 use scst_protocol_iscsi::event::{TaskHandle, TmfTag};
 use scst_protocol_iscsi::session::Session;
-use scst_scsi::sense::{MAX_SENSE_LENGTH, SenseFormat};
+use scst_scsi::sense::{MAX_RAW_SENSE_LENGTH, MAX_SENSE_LENGTH, SenseFormat};
 use scst_scsi::{Lun, SenseData, TaskManagementResponse};
 
 use crate::connection::{Connection, Life, Phase, Why};
@@ -78,9 +78,9 @@ impl TargetDriver for IscsiTarget {
                 }
                 live(connection, session).is_some_and(|(protocol, state)| match response.sense {
                     None => protocol.queue_response(state, handle, answer),
-                    Some(sense) => {
-                        let mut bytes = [0; MAX_SENSE_LENGTH];
-                        let length = sense.emit(response.sense_format, &mut bytes);
+                    Some(_) => {
+                        let mut bytes = [0; MAX_RAW_SENSE_LENGTH];
+                        let length = response.emit_sense(&mut bytes);
                         protocol.queue_response(state, handle, TaskResponse { sense: &bytes[..length], ..answer })
                     }
                 })

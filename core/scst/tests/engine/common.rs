@@ -133,6 +133,8 @@ pub(crate) struct Medium {
     pub(crate) cancelled: Vec<CmdId>,
     pub(crate) resets: u32,
     pub(crate) outcome: Option<Outcome>,
+    /// Sense data with which the next command ends.
+    pub(crate) raw_sense: Option<Vec<u8>>,
     /// Commands are done at once.
     pub(crate) inline: bool,
     pub(crate) control: ControlSettings,
@@ -181,9 +183,12 @@ impl HandlerShard for Handler {
         medium.executing.push((cmd.nexus.reactor, cmd.id));
         Execution::Pending
     }
-    fn io_completed(&mut self, cmd: ExecCommand<'_>, _: IoCompletion, _: &mut ExecContext<'_>) -> Execution {
+    fn io_completed(&mut self, cmd: ExecCommand<'_>, _: IoCompletion, cx: &mut ExecContext<'_>) -> Execution {
         let mut medium = self.0.borrow_mut();
         medium.executing.retain(|c| *c != (cmd.nexus.reactor, cmd.id));
+        if let Some(raw) = medium.raw_sense.take() {
+            return Execution::Done(cx.check_raw(&raw));
+        }
         Execution::Done(medium.outcome.take().unwrap_or_else(|| Outcome::good(cmd.sg.bytes())))
     }
     fn cancel(&mut self, cmd: CmdId, _: &mut dyn IoQueue) {

@@ -488,3 +488,25 @@ fn a_write_that_waited_behind_the_write_protection_is_refused() {
     w.expect(0, &[good(t1), good(t2), protected]);
     w.assert_clean();
 }
+
+#[test]
+fn sense_data_of_a_real_device_are_passed_on_as_they_are() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    // Deferred, with a FRU code and vendor specific bytes, longer than what is made here.
+    let mut raw = vec![0x71, 0, 0x04, 0, 0, 0, 0, 40, 1, 2, 3, 4, 0x44, 0x81, 0xee];
+    raw.resize(48, 0x5a);
+    let (t, a) = w.simple(0, s, &READ_1);
+    w.media[0].borrow_mut().raw_sense = Some(raw.clone());
+    w.finish(0, a);
+    let mut sent = [0; 252];
+    let response = w.nodes[0].shard.engine().response(a).unwrap();
+    assert!(response.sense.unwrap().deferred);
+    let length = response.emit_sense(&mut sent);
+    assert_eq!(sent[..length], raw);
+    w.expect(0, &[Seen::Response(t, CHECK, Some((4, 0x4481)))]);
+    // The next command in the same slot has none.
+    let (_, b) = w.simple(0, s, &READ_1);
+    w.finish(0, b);
+    assert_eq!(w.nodes[0].shard.engine().response(b).unwrap().emit_sense(&mut sent), 0);
+}

@@ -129,7 +129,7 @@ impl Rig {
             removal_prevented: self.removal_prevented,
             port: Port::Named("iqn.2024-01.test:t", 1),
         };
-        let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };
+        let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
         let Execution::Done(outcome) = self.shard.execute(cmd, &mut cx) else { panic!("nothing is ever pending") };
         assert_eq!(self.io.0, 0, "no operation on any medium");
         outcome

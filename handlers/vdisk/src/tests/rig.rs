@@ -311,7 +311,7 @@ impl Rig {
             removal_prevented: self.removal_prevented,
             port: Port::Named("iqn.2024-01.test:t", 1),
         };
-        let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, now: Nanos(0) };
+        let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
         f(&mut *self.shard, exec, &mut cx)
     }
 
