@@ -390,7 +390,12 @@ impl SenseData {
     }
 
     fn emit_descriptor(&self, out: &mut [u8; MAX_SENSE_LENGTH]) -> usize {
-        out[..4].copy_from_slice(&[0x72 | u8::from(self.deferred), self.key.0 & 0x0f, self.asc.code(), self.asc.qualifier()]);
+        out[..4].copy_from_slice(&[
+            0x72 | u8::from(self.deferred),
+            self.key.0 & 0x0f,
+            self.asc.code(),
+            self.asc.qualifier(),
+        ]);
         let mut at = 8;
         if let Some(information) = self.information {
             out[at..at + 3].copy_from_slice(&[0x00, 0x0a, VALID]);

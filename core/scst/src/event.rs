@@ -137,11 +137,13 @@ pub enum BarrierScope {
         /// Number of blocks.
         blocks: u64,
     },
-    /// Every command, and those that are there are aborted (LOGICAL UNIT RESET, CLEAR TASK SET of a shared set), owners of
-    /// other barriers, too.
+    /// Every command, and those that are there are aborted (LOGICAL UNIT RESET, CLEAR TASK SET of a shared set, QERR), owners
+    /// of other barriers, too.
     Abort {
         /// The session that asks for it: its own commands get no status, those of others may get TASK ABORTED.
         by: (ReactorId, SessionId),
+        /// Commands of others are aborted, too.
+        others: bool,
     },
     /// Medium accesses that touch the blocks of a parked command. Those that execute already go on.
     Fence {

@@ -27,7 +27,8 @@ impl Engine {
         if command.state != CommandState::Executing {
             return false;
         }
-        if command.marks - CommandMarks::BORROWED != plain || !outcome.effects.is_none() {
+        let good = outcome.status == ScsiStatus::GOOD && outcome.sense.is_none() && outcome.effects.is_none();
+        if command.marks - CommandMarks::BORROWED != plain || !good {
             return self.executed_specially::<MEASURED>(id, outcome, fx);
         }
         if MEASURED && let Some(latency) = &mut self.latency {
@@ -40,26 +41,21 @@ impl Engine {
         }
         // `complete`, for what nobody waits for.
         command.marks.remove(CommandMarks::IN_TASK_SET);
-        if outcome.status == ScsiStatus::GOOD && outcome.sense.is_none() {
-            // Made anew: to copy in wide moves what has just been written in narrow ones would wait for those.
-            command.outcome = Outcome::good(outcome.transferred);
-        } else {
-            command.outcome = *outcome;
-        }
+        // Made anew: to copy in wide moves what has just been written in narrow ones would wait for those.
+        command.outcome = Outcome::good(outcome.transferred);
         command.state = CommandState::Responding;
         let place = Place::of(command);
         self.close_gap(id.index, place, fx);
         true
     }
 
-    /// The end of a command that is measured where nobody expected it, was aborted, is waited for, owns a barrier, or
-    /// changes something. Returns the same.
+    /// The end of a command that did not end well, is measured where nobody expected it, was aborted, is waited for, owns a
+    /// barrier, or changes something. Returns the same.
     #[cold]
     fn executed_specially<const MEASURED: bool>(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) -> bool {
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         if command.marks.contains(CommandMarks::MEASURED) {
-            if !MEASURED && command.marks - CommandMarks::BORROWED == MEASURED_IN_TASK_SET && outcome.effects.is_none()
-            {
+            if !MEASURED && command.marks - CommandMarks::BORROWED == MEASURED_IN_TASK_SET {
                 return self.executed::<true>(id, outcome, fx);
             }
             if let Some(latency) = &mut self.latency {
@@ -189,6 +185,9 @@ impl Engine {
 
     /// Ends a command that was not aborted: it leaves the task set and is answered.
     pub(crate) fn complete(&mut self, id: CmdId, outcome: &Outcome, fx: &mut Effects) {
+        if outcome.status == ScsiStatus::CHECK_CONDITION && self.clear_queue(id, outcome, fx) {
+            return;
+        }
         let Some(command) = self.command_mut(id) else { return };
         command.outcome = *outcome;
         command.state = CommandState::Responding;
@@ -248,10 +247,8 @@ impl Engine {
         match command.state {
             CommandState::Executing if !again => fx.push_back(Effect::CancelIo { cmd: id }),
             CommandState::AwaitingData if !again => fx.push_back(Effect::AbortData { cmd: id }),
-            CommandState::AwaitingBuffer
-            | CommandState::Executing
-            | CommandState::AwaitingData
-            | CommandState::Settling => {}
+            CommandState::Settling => self.stop_clearing(id, fx),
+            CommandState::AwaitingBuffer | CommandState::Executing | CommandState::AwaitingData => {}
             CommandState::Queued => {
                 self.unqueue(id);
                 self.finish_aborted(id, fx);

@@ -10,7 +10,7 @@
 //!
 //! Inside the engine a file is one concern: `admit` (arrival to task set), `task_set` (order), `execute` (the checks),
 //! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf` and `target_reset`,
-//! `wait` (for commands to end), `park` (sessions end, commands do not), `look` (deadlines), `members` (which commands are
+//! `queue_error` (QERR), `wait` (for commands to end), `park` (sessions end, commands do not), `look` (deadlines), `members` (which commands are
 //! whose), `access` (what a nexus lets pass), `luns`, `attention`, `latency` (where the time goes, when asked), `statistics`.
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ mod luns;
 mod members;
 mod nexus;
 mod park;
+mod queue_error;
 pub mod shard;
 mod slab;
 pub mod statistics;

@@ -209,7 +209,7 @@ impl Engine {
     pub(crate) fn abort_unit(&mut self, id: TmfId, session: SessionId, device: DeviceId, fx: &mut Effects) {
         let by = (self.config.reactor, session);
         self.add_step(id);
-        if self.request_barrier(BarrierOwner::Tmf(id), device, BarrierScope::Abort { by }, fx).is_none() {
+        if self.request_barrier(BarrierOwner::Tmf(id), device, BarrierScope::Abort { by, others: true }, fx).is_none() {
             self.tmf_failed(id, fx);
         }
     }

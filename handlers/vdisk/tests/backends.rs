@@ -53,7 +53,8 @@ impl Rig {
             self.backend.wait(None, &mut completions).unwrap();
             for completion in completions.drain(..) {
                 if let Completion::Io(io) = completion {
-                    let mut cx = ExecContext { io: &mut self.backend, mem: &mut self.pool, raw_sense: &mut None, now: Nanos(0) };
+                    let mut cx =
+                        ExecContext { io: &mut self.backend, mem: &mut self.pool, raw_sense: &mut None, now: Nanos(0) };
                     execution = self.shard.io_completed(exec, io, &mut cx);
                 }
             }

@@ -189,7 +189,8 @@ mod tests {
     use super::*;
     use crate::ids::{ReactorId, SessionId};
 
-    const ABORT: BarrierScope = BarrierScope::Abort { by: (ReactorId(0), SessionId { index: 0, generation: 0 }) };
+    const ABORT: BarrierScope =
+        BarrierScope::Abort { by: (ReactorId(0), SessionId { index: 0, generation: 0 }), others: true };
 
     struct Home {
         queue: HomeQueue,

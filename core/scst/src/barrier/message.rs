@@ -4,7 +4,7 @@ use scst_scsi::{CommandFlags, ScsiStatus};
 
 use super::closed::overlaps;
 use crate::attention::COMMANDS_CLEARED;
-use crate::command::{CommandMarks, CommandState};
+use crate::command::{Command, CommandMarks, CommandState};
 use crate::engine::{Effects, Engine};
 use crate::event::{BarrierId, BarrierScope, DeviceUpdate, Effect, Message, ReservationChange};
 use crate::handler::Outcome;
@@ -100,7 +100,7 @@ impl Engine {
         found.barriers.insert(barrier, scope);
         let executing = found.executing > 0;
         let commands = match scope {
-            BarrierScope::Abort { by } => self.abort_device(device, barrier, by, fx),
+            BarrierScope::Abort { by, others } => self.abort_device(device, barrier, by, others, fx),
             BarrierScope::Device | BarrierScope::Range { .. } if executing => self.executing_within(device, scope),
             BarrierScope::Device | BarrierScope::Range { .. } | BarrierScope::Fence { .. } => Vec::new(),
         };
@@ -132,11 +132,16 @@ impl Engine {
         device: DeviceId,
         barrier: BarrierId,
         by: (ReactorId, SessionId),
+        others: bool,
         fx: &mut Effects,
     ) -> Vec<CmdId> {
-        let mut all = self.commands_of_device(device, |c| c.state != CommandState::Responding);
+        // The same I_T nexus may see the unit under several numbers.
+        let is_own = |c: &Command| by.0 == self.config.reactor && c.session == by.1;
+        let mut all = self.commands_of_device(device, |c| c.state != CommandState::Responding && (others || is_own(c)));
+        // With QERR a command clears the task set, and not itself.
+        let owner = self.command_of(barrier);
+        all.retain(|id| Some(*id) != owner);
         for &id in &all {
-            // The same I_T nexus may see the unit under several numbers.
             let own = by.0 == self.config.reactor && self.command(id).is_some_and(|c| c.session == by.1);
             let (marks, tmf) =
                 if own { (CommandMarks::empty(), self.function_of(barrier)) } else { (CommandMarks::BY_OTHER, None) };

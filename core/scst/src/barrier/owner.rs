@@ -37,6 +37,8 @@ pub(crate) struct OwnedBarrier {
 enum Overdue {
     /// It has waited too long to be alone.
     Waiting,
+    /// It has waited too long for the commands that QERR aborts.
+    Clearing,
     /// It has worked too long.
     Working,
 }
@@ -165,11 +167,33 @@ impl Engine {
         }
     }
 
-    /// The function that owns a barrier of this engine.
+    fn owner_of(&self, barrier: BarrierId) -> Option<BarrierOwner> {
+        if barrier.owner != self.config.reactor {
+            return None;
+        }
+        Some(self.owned.get(barrier.index, barrier.generation)?.owner)
+    }
+
+    /// The function that owns a barrier, if it is one of this engine.
     pub(super) fn function_of(&self, barrier: BarrierId) -> Option<TmfId> {
-        match self.owned.get(barrier.index, barrier.generation)?.owner {
+        match self.owner_of(barrier)? {
             BarrierOwner::Tmf(tmf) => Some(tmf),
             BarrierOwner::Command(_) => None,
+        }
+    }
+
+    /// Returns true while a command waits for those that QERR aborts.
+    pub(crate) fn is_clearing(&self, id: CmdId) -> bool {
+        let owner = self.command(id).filter(|c| c.marks.contains(CommandMarks::OWNS_BARRIER));
+        let owned = owner.and_then(|c| self.owned.at(c.barrier));
+        owned.is_some_and(|owned| owned.opening == 0 && matches!(owned.scope, BarrierScope::Abort { .. }))
+    }
+
+    /// The command that owns a barrier, if it is one of this engine.
+    pub(super) fn command_of(&self, barrier: BarrierId) -> Option<CmdId> {
+        match self.owner_of(barrier)? {
+            BarrierOwner::Command(id) => Some(id),
+            BarrierOwner::Tmf(_) => None,
         }
     }
 
@@ -198,6 +222,7 @@ impl Engine {
         owned.since = now;
         match (owned.owner, owned.scope) {
             (BarrierOwner::Command(id), BarrierScope::Fence { .. }) => self.detach(id, fx),
+            (BarrierOwner::Command(id), BarrierScope::Abort { .. }) => self.queue_is_clear(id, true, fx),
             (BarrierOwner::Command(id), _) => {
                 // What held when the barrier was asked for may have changed while it closed.
                 match self.reservation_conflict(id, device).or_else(|| self.write_protection(id, device)) {
@@ -222,6 +247,7 @@ impl Engine {
                 }
                 match owned.scope {
                     BarrierScope::Fence { .. } => self.detach(id, fx),
+                    BarrierScope::Abort { .. } => self.settled(id, fx),
                     _ => self.complete(id, &Outcome::check(no_lun()), fx),
                 }
             }
@@ -242,7 +268,8 @@ impl Engine {
             let (allowed, what) = if owned.granted {
                 (self.time_allowed(id, owned.device), Overdue::Working)
             } else {
-                (self.config.limits.barrier, Overdue::Waiting)
+                let clears = matches!(owned.scope, BarrierScope::Abort { .. });
+                (self.config.limits.barrier, if clears { Overdue::Clearing } else { Overdue::Waiting })
             };
             if owned.since.after(allowed) <= self.now {
                 overdue.push((index, generation, id, what));
@@ -252,6 +279,7 @@ impl Engine {
         }
         for (index, generation, id, what) in overdue {
             match what {
+                Overdue::Clearing => self.queue_is_clear(id, false, fx),
                 Overdue::Waiting => {
                     self.release_barrier_of(id, DeviceUpdate::default(), fx);
                     self.complete(id, &Outcome::status(ScsiStatus::BUSY), fx);

@@ -7,6 +7,7 @@ mod many_units;
 mod mapped;
 mod ordering;
 mod parking;
+mod queue_error;
 mod random;
 mod sharing;
 mod task_management;

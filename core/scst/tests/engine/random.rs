@@ -106,6 +106,7 @@ impl History {
         let mut control = crate::common::per_nexus();
         control.task_set_per_nexus = random.chance(70);
         control.task_aborted_status = random.chance(50);
+        control.queue_error = [0, 0, 0, 1, 3][random.below(5)];
         let limits = Limits { commands_per_nexus: 6, ..Limits::default() };
         let mut w = World::with(1 + random.below(3) as u16, limits, control);
         w.prompt = false;
@@ -419,6 +420,7 @@ impl History {
     /// All sessions are gone, and with them their reservations: on every reactor a new one hears that it is new and not
     /// of a conflict.
     fn nobody_holds_anything(&mut self) {
+        self.w.prompt = true;
         self.w.set_target(target(rows(&[(0, 0, false), (1, 1, false)])));
         for node in 0..self.w.nodes.len() {
             self.w.login(node, "iqn.x");
