@@ -37,6 +37,17 @@ impl Cdb {
         }
     }
 
+    /// Makes it a CDB of 16 bytes, as the headers of transports carry them.
+    #[inline(always)]
+    pub fn set(&mut self, bytes: &[u8; 16]) {
+        self.bytes[..16].copy_from_slice(bytes);
+        self.bytes[16..].fill(0);
+        self.len = 16;
+        if self.long.is_some() {
+            self.long = None;
+        }
+    }
+
     /// Copies a CDB. There is no command with more than [`MAX_CDB_LENGTH`] bytes; what follows them is left out, as it is
     /// behind the CDB that an initiator pads.
     #[inline]
@@ -162,6 +173,11 @@ mod tests {
         let cdb = Cdb::new(&bytes);
         assert_eq!((cdb.bytes(), cdb.bytes().len()), (&bytes[..], MAX_CDB_LENGTH));
         assert_eq!((cdb.u8(259), cdb.u8(260), cdb.u16(31), cdb.u32(200)), (3, 0, 0x1f20, 0xc8c9_cacb));
+        let mut short = cdb.clone();
+        short.set(&[7; 16]);
+        assert_eq!(short, Cdb::new(&[7; 16]));
+        short.assign(&cdb);
+        assert_eq!(short, cdb);
         bytes.push(0xee);
         assert_eq!(Cdb::new(&bytes), cdb);
         assert_eq!(Cdb::new(&bytes[..33]).bytes(), &bytes[..33]);

@@ -2,7 +2,7 @@
 
 use scst_protocol_iscsi::chap::ChapEntropy;
 use scst_protocol_iscsi::connection::{Connection, TaskResponse};
-use scst_protocol_iscsi::event::{Input, RecvEvent, TaskHandle};
+use scst_protocol_iscsi::event::{CommandEvent, Input, RecvEvent, TaskHandle};
 use scst_protocol_iscsi::login::{Admission, LoginConnection, LoginEvent};
 use scst_protocol_iscsi::params::{DigestPolicy, TargetParameters};
 use scst_protocol_iscsi::session::Session;
@@ -84,14 +84,19 @@ fn receive(
     ready: &mut Vec<TaskHandle>,
 ) {
     let mut at = 0;
+    let mut command = CommandEvent::default();
     loop {
-        let (used, input) = connection.poll_input(session, NOW, &wire[at..]);
+        let (used, input) = connection.poll_input_into(session, NOW, &wire[at..], &mut command);
         at += used;
-        match input {
-            Input::Event(RecvEvent::Command(command)) if command.write => {
+        let Some(input) = input else {
+            if command.write {
                 connection.request_data(session, NOW, command.task, command.write_length);
+            } else {
+                ready.push(command.task);
             }
-            Input::Event(RecvEvent::Command(command)) => ready.push(command.task),
+            continue;
+        };
+        match input {
             Input::Event(RecvEvent::Payload { length, .. }) => {
                 at += length as usize;
                 connection.payload_received(length, crc);

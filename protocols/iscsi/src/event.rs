@@ -121,7 +121,7 @@ pub enum LogoutReason {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecvEvent {
     /// A command. Answer with `request_data` (if it wants data-out), then `queue_response` or `drop_task`.
-    Command(CommandEvent),
+    Command(Box<CommandEvent>),
     /// A held command is now in order.
     Deliver {
         /// The task.

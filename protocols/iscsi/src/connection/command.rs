@@ -54,25 +54,26 @@ impl Connection {
     pub(super) fn describe(&self, new: NewTask, behind: &[u8], event: &mut CommandEvent) {
         let pdu = ScsiCommand::parse(&self.header);
         let ahs = behind.get(..usize::from(pdu.ahs_length)).unwrap_or_default();
-        // That they are right has been seen before there was a task.
-        let Extended { cdb, read_length } =
-            extend(&pdu, ahs).unwrap_or_else(|| Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
+        let mut read_length = 0;
+        event.cdb.set(&pdu.cdb);
+        if !ahs.is_empty()
+            // That they are right has been seen before there was a task.
+            && let Some(extended) = extend(pdu.cdb, ahs)
+        {
+            read_length = extended.read_length;
+            event.cdb = extended.cdb;
+        }
         let (write_length, read_length) = lengths(&pdu, read_length);
-        *event = CommandEvent {
-            task: new.task,
-            itt: pdu.itt,
-            cmd_sn: pdu.cmd_sn,
-            lun: pdu.lun,
-            cdb,
-            attribute: attribute(pdu.attribute),
-            read: pdu.read,
-            write: pdu.write,
-            write_length,
-            read_length,
-            immediate_length: pdu.data_length,
-            immediate: pdu.immediate,
-            held: new.held,
-        };
+        event.task = new.task;
+        event.itt = pdu.itt;
+        event.cmd_sn = pdu.cmd_sn;
+        event.lun = pdu.lun;
+        event.attribute = attribute(pdu.attribute);
+        (event.read, event.write) = (pdu.read, pdu.write);
+        (event.write_length, event.read_length) = (write_length, read_length);
+        event.immediate_length = pdu.data_length;
+        event.immediate = pdu.immediate;
+        event.held = new.held;
     }
 
     /// Whether the command can become a task. Returns the bidirectional read length.
@@ -86,11 +87,14 @@ impl Connection {
         if session.tasks.find(pdu.itt).is_some() {
             return Err(RejectReason::TASK_IN_PROGRESS);
         }
-        let extended = extend(pdu, ahs).ok_or(RejectReason::INVALID_PDU_FIELD)?;
+        let read_length = match ahs {
+            [] => 0,
+            ahs => extend(pdu.cdb, ahs).ok_or(RejectReason::INVALID_PDU_FIELD)?.read_length,
+        };
         if pdu.immediate && !session.take_immediate() {
             return Err(RejectReason::TOO_MANY_IMMEDIATE_COMMANDS);
         }
-        Ok(extended.read_length)
+        Ok(read_length)
     }
 
     fn accept(&mut self, session: &mut Session, now: u64, pdu: &ScsiCommand, bidirectional: u32) -> Option<NewTask> {
@@ -205,17 +209,10 @@ fn attribute(code: TaskAttributeCode) -> TaskAttribute {
     }
 }
 
-#[inline(always)]
-fn extend(pdu: &ScsiCommand, ahs: &[u8]) -> Option<Extended> {
-    if ahs.is_empty() {
-        return Some(Extended { cdb: Cdb::new(&pdu.cdb), read_length: 0 });
-    }
-    extend_by(pdu.cdb, ahs)
-}
-
+/// What additional header segments add to a command, whose CDB begins so.
 #[cold]
 #[inline(never)]
-fn extend_by(first: [u8; 16], ahs: &[u8]) -> Option<Extended> {
+fn extend(first: [u8; 16], ahs: &[u8]) -> Option<Extended> {
     let mut extended = Extended { cdb: Cdb::new(&first), read_length: 0 };
     for segment in AhsIter::new(ahs) {
         match segment.ok()? {

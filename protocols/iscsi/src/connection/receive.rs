@@ -66,7 +66,7 @@ impl Connection {
     pub fn poll_input(&mut self, session: &mut Session, now: u64, bytes: &[u8]) -> (usize, Input) {
         let mut command = CommandEvent::default();
         let (used, input) = self.poll_input_into(session, now, bytes, &mut command);
-        (used, input.unwrap_or(Input::Event(RecvEvent::Command(command))))
+        (used, input.unwrap_or_else(|| Input::Event(RecvEvent::Command(Box::new(command)))))
     }
 
     /// The same, with a place for a command (None: there is one): to hand it on by value, from call to call, costs as
