@@ -376,7 +376,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn is_open(&self) -> bool {
-        self.life == Life::Open
+        matches!(self.life, Life::Open)
     }
 
     /// Asks for the socket to be closed; the first reason counts.

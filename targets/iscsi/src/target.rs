@@ -656,7 +656,7 @@ impl IscsiTarget {
     /// Forgets a connection of which nothing is left, here or in the mid-level.
     fn reap<B: Backend>(&mut self, slot: Slot, env: &mut Env<'_, B>) {
         let Some((connection, session, _)) = self.parts(slot) else { return };
-        if connection.life != Life::Closed || session.is_some_and(|s| s.core.is_some()) {
+        if !matches!(connection.life, Life::Closed) || session.is_some_and(|s| s.core.is_some()) {
             return;
         }
         connection.input.release(env.pool);

@@ -126,18 +126,12 @@ impl Connection {
             State::LoggingOut { .. } | State::Ending => return timers.sent_due(),
             State::Closed => return None,
         }
-        [
-            timers.ping_due(),
-            timers.pong_due(),
-            timers.sent_due(),
-            timers.owed_check,
-            timers.logout_by,
-            timers.gathered_by,
-            timers.text_by,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let never = u64::MAX;
+        let rare = timers.logout_by.unwrap_or(never).min(timers.gathered_by.unwrap_or(never));
+        let rare = rare.min(timers.text_by.unwrap_or(never));
+        let usual = timers.ping_due().unwrap_or(never).min(timers.pong_due().unwrap_or(never));
+        let usual = usual.min(timers.sent_due().unwrap_or(never)).min(timers.owed_check.unwrap_or(never));
+        Some(rare.min(usual)).filter(|at| *at != never)
     }
 
     /// Time has passed: may queue a NOP-In, or make `poll_input` (with or without bytes) report `Close`.
