@@ -26,21 +26,10 @@ const ABORTED_OR_MEASURED: CommandMarks = CommandMarks::ABORTED.union(CommandMar
 const WRONG_DIRECTION: SenseData = SenseData::new(SenseKey::ILLEGAL_REQUEST, Asc(0x4900));
 
 impl Engine {
-    /// A command has arrived.
+    /// A command has arrived. `parse` reads its CDB, once it is known for which device it is.
     ///
     /// # Errors
     /// [`NoSlot`] when the session is going away or there is no slot left; the driver then answers BUSY itself.
-    pub fn receive(
-        &mut self,
-        now: Nanos,
-        new: &NewCommand,
-        parsed: Result<Parsed, SenseData>,
-        fx: &mut Effects,
-    ) -> Result<CmdId, NoSlot> {
-        self.arrive(now, new, |_| parsed, fx)
-    }
-
-    /// The same for who parses the CDB only when it is known for which device it is.
     #[inline(always)]
     pub(crate) fn arrive(
         &mut self,

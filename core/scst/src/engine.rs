@@ -202,27 +202,10 @@ impl Engine {
     }
 
     /// Takes one event; what follows from it is added to `fx`.
-    pub fn handle(&mut self, now: Nanos, event: Event<'_>, fx: &mut Effects) {
+    pub fn handle(&mut self, now: Nanos, event: Event, fx: &mut Effects) {
         self.now = now;
         match event {
-            Event::Command { command, parsed } => {
-                // Without a slot the driver has to answer by itself; it asks through `receive` to learn that.
-                let _ = self.receive(now, command, parsed, fx);
-            }
-            Event::Buffer { cmd, sg } => {
-                if self.buffer::<true>(cmd, sg.as_ref(), fx) {
-                    fx.push_back(Effect::Execute { cmd });
-                }
-            }
             Event::Deliver { cmd } => self.deliver(cmd, fx),
-            Event::DataReceived { cmd, result } => self.data_received(cmd, result, fx),
-            Event::Executed { cmd, outcome } => {
-                let place = fx.place();
-                if self.executed::<false>(cmd, &outcome, fx) {
-                    fx.insert(place, Effect::Respond { cmd });
-                }
-            }
-            Event::ResponseSent { cmd } => self.response_sent(cmd, fx),
             Event::TaskManagement(request) => self.task_management(request, fx),
             Event::DeviceReset { barrier, control } => self.device_reset(barrier, control, fx),
             Event::SessionDown { session } => self.session_down(session, fx),
@@ -236,9 +219,9 @@ impl Engine {
         self.settle(fx);
     }
 
-    /// [`Event::Buffer`] without the event: these four come with every command. True: execute it now.
+    /// The pool has answered [`Effect::Allocate`]. Returns true when the command is to be executed now.
     ///
-    /// MEASURED, here and below: latencies are measured, so that nobody has to ask who does not measure.
+    /// MEASURED, here and below: latencies are measured. What does not measure tests nothing.
     pub(crate) fn buffer_at<const MEASURED: bool>(
         &mut self,
         now: Nanos,
@@ -254,14 +237,14 @@ impl Engine {
         false
     }
 
-    /// [`Event::DataReceived`].
+    /// The driver has answered [`Effect::RequestData`].
     pub(crate) fn data_received_at(&mut self, now: Nanos, cmd: CmdId, result: Result<(), DataError>, fx: &mut Effects) {
         self.now = now;
         self.data_received(cmd, result, fx);
         self.settle(fx);
     }
 
-    /// [`Event::Executed`]. True: answer it now.
+    /// A handler has executed a command. Returns true when it is to be answered now.
     #[inline(always)]
     pub(crate) fn executed_at<const MEASURED: bool>(
         &mut self,
@@ -276,7 +259,7 @@ impl Engine {
         respond
     }
 
-    /// [`Event::ResponseSent`].
+    /// The driver has answered [`Effect::Respond`]: nothing of the command is needed any more.
     pub(crate) fn response_sent_at(&mut self, now: Nanos, cmd: CmdId, fx: &mut Effects) {
         self.now = now;
         self.response_sent(cmd, fx);

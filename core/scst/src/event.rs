@@ -5,8 +5,7 @@ use std::sync::Arc;
 use scst_scsi::{Asc, Lun, SenseData, TaskManagementFunction};
 
 use crate::config::TargetConfig;
-use crate::driver::NewCommand;
-use crate::handler::{ControlSettings, Outcome, Parsed};
+use crate::handler::ControlSettings;
 use crate::ids::{CmdId, DeviceId, NexusId, ReactorId, SessionId, TargetId, TmfId};
 
 /// Data-out that did not arrive whole.
@@ -21,19 +20,9 @@ pub enum DataError {
 /// An input of the engine.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the sentence on each variant names its fields")]
-pub enum Event<'a> {
-    /// A command arrived. `parsed` is what the device handler (or the core's parser) made of the CDB.
-    Command { command: &'a NewCommand, parsed: Result<Parsed, SenseData> },
-    /// Answer to [`Effect::Allocate`]: whether there was a buffer (the engine keeps the list).
-    Buffer { cmd: CmdId, sg: Option<crate::buffer::SgList> },
+pub enum Event {
     /// All older commands of a held command have arrived.
     Deliver { cmd: CmdId },
-    /// Answer to [`Effect::RequestData`].
-    DataReceived { cmd: CmdId, result: Result<(), DataError> },
-    /// Answer to [`Effect::Execute`] or [`Effect::ExecuteCore`].
-    Executed { cmd: CmdId, outcome: Outcome },
-    /// Answer to [`Effect::Respond`]: nothing of the command is needed any more.
-    ResponseSent { cmd: CmdId },
     /// A task management function arrived.
     TaskManagement(TaskManagementRequest),
     /// Answer to [`Effect::ResetDevice`].

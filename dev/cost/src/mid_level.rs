@@ -4,16 +4,14 @@ use scst_core::Nanos;
 use scst_core::buffer::{BufferSource, Extent, Memory, SgList};
 use scst_core::config::{LunEntry, LunMap, TargetConfig};
 use scst_core::driver::{ExpectedTransfer, NewCommand, Response, TargetDriver};
-use scst_core::engine::{Effects, Engine, EngineConfig, Limits, SessionRequest};
-use scst_core::event::{Effect, Event};
-use scst_core::handler::{ControlSettings, Outcome, Parsed};
+use scst_core::engine::{EngineConfig, Limits, SessionRequest};
 use scst_core::ids::{CmdId, DeviceId, ReactorId, SessionId, TargetId, TmfId};
 use scst_core::io::{IoOp, IoQueue, IoToken, QueueFull};
 use scst_core::shard::{Control, Outbox, RunContext, Shard};
 use scst_handler_vdisk::{Vdisk, VdiskConfig};
 use scst_reactor::backend::FileRegistry;
 use scst_scsi::lun::LunAddressMethod;
-use scst_scsi::{Cdb, CommandFlags, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
+use scst_scsi::{Cdb, DataDirection, Lun, ScsiStatus, SenseData, TaskAttribute, TaskManagementResponse};
 use std::sync::Arc;
 
 use crate::backend::Ticking;
@@ -154,8 +152,8 @@ pub struct ShardAlone {
 }
 
 impl ShardAlone {
-    /// A session that has heard of its power-on attention.
-    pub fn new(direction: Direction, batch: u32, measured: bool) -> Self {
+    /// A session that has heard of its power-on attention, and that has reserved the disk if that is wanted.
+    pub fn new(direction: Direction, batch: u32, measured: bool, reserved: bool) -> Self {
         let mut shard = Shard::new(engine_config());
         shard.measure_latency(measured.then(Ticking::clock));
         let handler = disk().open_shard(&mut NoFiles).shard;
@@ -175,16 +173,26 @@ impl ShardAlone {
         };
         alone.turn(Meter::OFF);
         assert_eq!(alone.driver.answered[0].1, ScsiStatus::CHECK_CONDITION, "the power-on attention");
+        if reserved {
+            const RESERVE_6: [u8; 6] = [0x16, 0, 0, 0, 0, 0];
+            let read = command(session, direction, 0);
+            alone.commands.push(NewCommand { cdb: Cdb::new(&RESERVE_6), expected: None, ..read });
+            alone.carry_out(Meter::OFF);
+            assert_eq!(alone.driver.answered[0].1, ScsiStatus::GOOD, "the reservation");
+        }
         alone.batch = batch;
         alone
     }
 
     fn turn(&mut self, meter: Meter) {
-        self.commands.clear();
         for _ in 0..self.batch {
             self.commands.push(command(self.session, self.direction, self.number));
             self.number = self.number.wrapping_add(1);
         }
+        self.carry_out(meter);
+    }
+
+    fn carry_out(&mut self, meter: Meter) {
         self.driver.answered.clear();
         let Self { shard, driver, outbox, commands, .. } = self;
         meter.run(|| {
@@ -208,6 +216,7 @@ impl ShardAlone {
         });
         assert_eq!(driver.answered.len(), commands.len());
         assert_eq!(shard.engine().commands_in_use(), 0);
+        commands.clear();
     }
 }
 
@@ -215,103 +224,5 @@ impl Batch for ShardAlone {
     fn run(&mut self, meter: Meter) {
         self.turn(meter);
         assert!(self.driver.answered.iter().all(|(_, status)| *status == ScsiStatus::GOOD));
-    }
-}
-
-/// The engine without a shard: what it decides, with nobody who carries it out.
-pub struct EngineAlone {
-    engine: Engine,
-    session: SessionId,
-    effects: Effects,
-    answered: Vec<(CmdId, ScsiStatus)>,
-    commands: Vec<(NewCommand, Parsed)>,
-    direction: Direction,
-    batch: u32,
-    number: u32,
-}
-
-impl EngineAlone {
-    /// A session that has heard of its power-on attention.
-    pub fn new(direction: Direction, batch: u32) -> Self {
-        let mut engine = Engine::new(engine_config());
-        let mut effects = Effects::with_capacity(256);
-        let control = ControlSettings { task_set_per_nexus: true, ..ControlSettings::default() };
-        engine.handle(NOW, Event::AddDevice { device: DEVICE, peripheral_type: 0, control }, &mut effects);
-        engine.handle(NOW, Event::SetTarget(target("iqn.2024-01.net.example:disk")), &mut effects);
-        let request = SessionRequest { target: TARGET, initiator: "iqn.2024-01.net.example:host" };
-        let session = engine.session_up(NOW, request).unwrap_or_else(|refused| panic!("{refused:?}"));
-        let mut alone = Self {
-            engine,
-            session,
-            effects,
-            answered: Vec::new(),
-            commands: Vec::new(),
-            direction,
-            batch: 1,
-            number: 0,
-        };
-        alone.turn(Meter::OFF);
-        assert_eq!(alone.answered[0].1, ScsiStatus::CHECK_CONDITION, "the power-on attention");
-        alone.batch = batch;
-        alone
-    }
-
-    fn turn(&mut self, meter: Meter) {
-        self.commands.clear();
-        for _ in 0..self.batch {
-            let (data, writes) = match self.direction {
-                Direction::Read => (DataDirection::FromDevice, CommandFlags::empty()),
-                Direction::Write => (DataDirection::ToDevice, CommandFlags::WRITES_MEDIUM),
-            };
-            let parsed = Parsed {
-                direction: data,
-                length: BYTES,
-                flags: CommandFlags::MEDIUM_ACCESS | writes,
-                lba: u64::from(self.number),
-                blocks: u64::from(BYTES / BLOCK),
-            };
-            self.commands.push((command(self.session, self.direction, self.number), parsed));
-            self.number = self.number.wrapping_add(1);
-        }
-        self.answered.clear();
-        let Self { engine, effects, answered, commands, direction, .. } = self;
-        let transferred = if *direction == Direction::Read { BYTES } else { 0 };
-        meter.run(|| {
-            for (command, parsed) in commands.iter() {
-                let taken = engine.receive(NOW, command, Ok(*parsed), effects);
-                debug_assert!(taken.is_ok());
-            }
-            carry_out(engine, effects, answered, transferred);
-            for &(cmd, _) in answered.iter() {
-                engine.handle(NOW, Event::ResponseSent { cmd }, effects);
-            }
-            carry_out(engine, effects, answered, transferred);
-        });
-        assert_eq!(answered.len(), commands.len());
-        assert_eq!(engine.commands_in_use(), 0);
-    }
-}
-
-fn carry_out(engine: &mut Engine, effects: &mut Effects, answered: &mut Vec<(CmdId, ScsiStatus)>, transferred: u32) {
-    while effects.pop_released().is_some() {}
-    while let Some(effect) = effects.pop_front() {
-        let event = match effect {
-            Effect::Allocate { cmd, bytes } => Event::Buffer { cmd, sg: Some(buffer(bytes)) },
-            Effect::RequestData { cmd } => Event::DataReceived { cmd, result: Ok(()) },
-            Effect::Execute { cmd } => Event::Executed { cmd, outcome: Outcome::good(transferred) },
-            Effect::Respond { cmd } => {
-                answered.extend(engine.response(cmd).map(|response| (cmd, response.status)));
-                continue;
-            }
-            _ => continue,
-        };
-        engine.handle(NOW, event, effects);
-    }
-}
-
-impl Batch for EngineAlone {
-    fn run(&mut self, meter: Meter) {
-        self.turn(meter);
-        assert!(self.answered.iter().all(|(_, status)| *status == ScsiStatus::GOOD));
     }
 }

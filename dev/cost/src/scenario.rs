@@ -2,7 +2,7 @@
 
 use crate::Direction::{self, Read, Write};
 use crate::meter::Meter;
-use crate::mid_level::{EngineAlone, ShardAlone};
+use crate::mid_level::ShardAlone;
 use crate::path::Path;
 use crate::pool::Pool;
 use crate::protocol::Protocol;
@@ -16,9 +16,12 @@ pub trait Batch {
 /// What a scenario drives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Subject {
-    Engine,
     Shard,
-    Protocol { digests: bool },
+    /// The mid-level with a disk that the session has reserved.
+    Reserved,
+    Protocol {
+        digests: bool,
+    },
     Path,
     Pool,
 }
@@ -47,12 +50,11 @@ const fn measured(name: &'static str, subject: Subject, direction: Direction, ba
 pub const SCENARIOS: &[Scenario] = &[
     row("pool-1", Subject::Pool, Read, 1),
     row("pool-32", Subject::Pool, Read, 32),
-    row("engine-read-32", Subject::Engine, Read, 32),
-    row("engine-write-32", Subject::Engine, Write, 32),
     row("core-read-1", Subject::Shard, Read, 1),
     row("core-read-32", Subject::Shard, Read, 32),
     row("core-write-1", Subject::Shard, Write, 1),
     row("core-write-32", Subject::Shard, Write, 32),
+    row("core-read-32-reserved", Subject::Reserved, Read, 32),
     measured("core-read-32-measured", Subject::Shard, Read, 32),
     measured("core-write-32-measured", Subject::Shard, Write, 32),
     row("protocol-read-32", Subject::Protocol { digests: false }, Read, 32),
@@ -77,8 +79,8 @@ impl Scenario {
     fn batch(self) -> Box<dyn Batch> {
         let Self { direction, batch, measured, .. } = self;
         match self.subject {
-            Subject::Engine => Box::new(EngineAlone::new(direction, batch)),
-            Subject::Shard => Box::new(ShardAlone::new(direction, batch, measured)),
+            Subject::Shard => Box::new(ShardAlone::new(direction, batch, measured, false)),
+            Subject::Reserved => Box::new(ShardAlone::new(direction, batch, measured, true)),
             Subject::Protocol { digests } => Box::new(Protocol::new(direction, batch, digests)),
             Subject::Path => Box::new(Path::new(direction, batch, measured)),
             Subject::Pool => Box::new(Pool::new(batch)),

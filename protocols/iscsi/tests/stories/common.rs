@@ -370,7 +370,10 @@ impl Pair {
 
 /// The command among the events.
 pub(crate) fn command_of(events: &[RecvEvent]) -> CommandEvent {
-    events.iter().find_map(|e| if let RecvEvent::Command(c) = e { Some((**c).clone()) } else { None }).expect("no command")
+    events
+        .iter()
+        .find_map(|e| if let RecvEvent::Command(c) = e { Some((**c).clone()) } else { None })
+        .expect("no command")
 }
 
 /// Recognisable bytes.
