@@ -47,6 +47,8 @@ pub enum Requests {
     Reads(Range<u64>),
     /// Writes that touch a range of bytes.
     Writes(Range<u64>),
+    /// Reads and writes that touch a range of bytes.
+    Transfers(Range<u64>),
     /// Flushes (fsync, fdatasync).
     Flushes,
 }
@@ -191,8 +193,10 @@ impl Requests {
     fn include(&self, request: &Held) -> bool {
         let touch = |range: &Range<u64>, at: usize, end: usize| range.start < end as u64 && range.end > at as u64;
         match (self, request) {
-            (Self::Reads(range), Held::Read(bytes, _)) => touch(range, bytes.start, bytes.end),
-            (Self::Writes(range), Held::Write(at, data, _)) => touch(range, *at, at + data.len()),
+            (Self::Reads(range) | Self::Transfers(range), Held::Read(bytes, _)) => touch(range, bytes.start, bytes.end),
+            (Self::Writes(range) | Self::Transfers(range), Held::Write(at, data, _)) => {
+                touch(range, *at, at + data.len())
+            }
             (Self::Flushes, Held::Flush(_)) => true,
             _ => false,
         }

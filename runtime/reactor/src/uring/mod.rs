@@ -32,13 +32,14 @@ use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
+use crate::by_command::ByCommand;
 use crate::clock;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_GATE, RUNG_BY_USER};
 use crate::file::{FileEntry, file_of};
 use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
-use crate::offload::{Done, Offload};
+use crate::offload::{Done, Offload, Threads};
 use crate::slab::Slab;
 use crate::spin::Spin;
 use crate::sync::SyncGate;
@@ -50,7 +51,8 @@ use ops::{OpTable, StorageKind, Tag};
 use registered::Registered;
 use sockets::SocketState;
 
-const DEFAULT_THREADS: u32 = 2;
+/// Nearly nothing needs one, but for files that do not know RWF_NOWAIT (NFS, FUSE): all of their transfers do.
+const THREADS: Threads = Threads { per_file: 16, stay: 2, most: 256 };
 /// Entries of the submission queue; more operations in one turn are submitted in between.
 const SQ_ENTRIES: u32 = 512;
 
@@ -73,6 +75,7 @@ pub struct Uring {
     bell_armed: bool,
     alarm: Alarm,
     ops: OpTable,
+    by_command: ByCommand,
     sockets: Slab<SocketState>,
     files: Slab<(FileEntry, u32)>,
     /// The kernel is known to have discard as a command of the ring.
@@ -114,7 +117,6 @@ impl Uring {
         let ring = setup::build(SQ_ENTRIES, 2 * slots + 64)?;
         let slots = slots.min((ring.ring.params().cq_entries() - 64) / 2);
         let bell = Arc::new(Doorbell::new(false).map_err(UringError::Doorbell)?);
-        let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
         Ok(Self {
             registered: Registered::new(&ring.ring, config.register_buffers),
             entry: Entry::by_descriptor(&ring.ring),
@@ -124,12 +126,13 @@ impl Uring {
             slept: false,
             features: ring.features,
             arenas: Arc::clone(&config.arenas),
-            pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
+            pool: Offload::new(THREADS, config.io_depth, Arc::clone(&bell)),
             bell,
             bell_word: Box::new(0),
             bell_armed: false,
             alarm: Alarm::new(),
             ops: OpTable::new(slots),
+            by_command: ByCommand::new(slots / 2, slots),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
             ring_discards: false,
@@ -377,7 +380,7 @@ impl IoQueue for Uring {
 
 impl FileRegistry for Uring {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let mut entry = FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE));
+        let mut entry = FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE), self.pool.lane());
         // A kernel that has it for one device has it for all.
         self.ring_discards =
             self.ring_discards || (entry.is_direct() && block_device && discard::works_on(&entry.file));
@@ -513,7 +516,7 @@ impl Drop for Uring {
                 self.cancel_op(slot);
             }
         }
-        self.pool.cancel(|_| true);
+        self.pool.cancel_all();
         // Ends the read of the doorbell.
         self.bell.write();
         while self.ops.busy().next().is_some() || self.bell_armed {

@@ -27,7 +27,7 @@ impl Uring {
             self.refuse(token, -libc::EBADF);
             return Ok(());
         };
-        let kind = kind_of(op, entry.block_device, entry.ring_discards);
+        let kind = kind_of(op, entry);
         let Some(slot) = self.ops.take(Owner::Storage { file, token, kind }) else { return Err(QueueFull) };
         let Some(work) = Work::of(op, &self.arenas, self.ops.iov(slot)) else {
             self.ops.put(slot);
@@ -36,6 +36,7 @@ impl Uring {
         };
         *in_flight += 1;
         self.io_in_flight += 1;
+        self.by_command.insert(slot, token.cmd);
         let fd = types::Fd(entry.file.as_raw_fd());
         if kind == StorageKind::Flush {
             if entry.in_memory {
@@ -49,14 +50,14 @@ impl Uring {
         } else if kind == StorageKind::Offload {
             let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
             let iov = std::mem::take(self.ops.iov(slot));
-            self.pool.push(Job { key: slot, file, block_device, work, iov });
+            let place = self.pool.push(&entry.lane, Job { key: slot, file, block_device, work, iov });
+            self.ops.set_place(slot, place);
         } else {
             let data = self.ops.data(slot);
             let buffer = one_extent(op).filter(|_| entry.is_direct());
             let buffer = buffer.and_then(|extent| self.registered.number(&self.ring, &self.arenas, extent));
-            let has_nowait = entry.has_nowait;
             let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device, buffer);
-            self.push(entry.user_data(data).flags(flags_of(work, has_nowait)));
+            self.push(entry.user_data(data));
         }
         Ok(())
     }
@@ -66,17 +67,18 @@ impl Uring {
     }
 
     pub(crate) fn cancel_storage(&mut self, cmd: CmdId) {
-        let is_of = |owner| matches!(owner, Owner::Storage { token, .. } if token.cmd == cmd);
-        self.pool.cancel(|slot| is_of(self.ops.owner_at(slot)));
-        for slot in 0..self.ops.len() {
-            let owner = self.ops.owner_at(slot);
-            if !is_of(owner) {
-                continue;
-            }
-            match owner {
-                // The sync under way is for others, too, and only its own result says what has become of the data.
-                Owner::Storage { kind: StorageKind::Flush, .. } => drop(self.cancel_flush(slot)),
-                _ => self.cancel_op(slot),
+        let mut at = self.by_command.first(cmd);
+        while let Some(slot) = at {
+            // The operation may end here.
+            at = self.by_command.next(slot);
+            match self.ops.owner_at(slot) {
+                Owner::Storage { token, kind, .. } if token.cmd == cmd => match kind {
+                    StorageKind::Offload => self.pool.cancel(self.ops.place(slot), slot),
+                    // The sync under way is for others, too, and only its own result says what has become of the data.
+                    StorageKind::Flush => drop(self.cancel_flush(slot)),
+                    StorageKind::Ring | StorageKind::Advice => self.cancel_op(slot),
+                },
+                _ => {}
             }
         }
     }
@@ -147,6 +149,7 @@ impl Uring {
             unreachable!("only storage operations end here");
         };
         self.ops.put(slot);
+        self.by_command.remove(slot, token.cmd);
         self.io_in_flight -= 1;
         if let Some((_, in_flight)) = self.files.get_mut(file) {
             *in_flight -= 1;
@@ -161,11 +164,14 @@ impl Uring {
     }
 }
 
-/// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices
-/// and the search for holes.
-fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKind {
+/// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices,
+/// the search for holes, and transfers of files that do not know RWF_NOWAIT. The ring would take such a file, if it can be
+/// polled (FUSE), for one that never keeps it waiting, or give it all of its workers, of which there are few.
+fn kind_of(op: &IoOp<'_>, entry: &FileEntry) -> StorageKind {
+    let block_device = entry.block_device;
     match op {
-        IoOp::Trim { .. } if ring_discards => StorageKind::Ring,
+        IoOp::Read { .. } | IoOp::Write { .. } if !entry.has_nowait => StorageKind::Offload,
+        IoOp::Trim { .. } if entry.ring_discards => StorageKind::Ring,
         IoOp::Mapped { .. } => StorageKind::Offload,
         IoOp::Discard { .. } | IoOp::Trim { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => {
             StorageKind::Offload
@@ -173,15 +179,6 @@ fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKin
         IoOp::Prefetch { .. } => StorageKind::Advice,
         IoOp::Flush { .. } => StorageKind::Flush,
         _ => StorageKind::Ring,
-    }
-}
-
-/// The ring tries a transfer first as part of the submission. It takes a file that can be polled for one that never keeps
-/// it waiting; FUSE is such a file system, and does. So a worker does what the file cannot promise.
-fn flags_of(work: Work, has_nowait: bool) -> squeue::Flags {
-    match work {
-        Work::Read { .. } | Work::Write { .. } if !has_nowait => squeue::Flags::ASYNC,
-        _ => squeue::Flags::empty(),
     }
 }
 
