@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use fuser::{
-    FileAttr, FileType, Filesystem, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
-    Session, SessionACL,
+    FileAttr, FileType, Filesystem, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyWrite,
+    Request, Session, SessionACL,
 };
 
 const DEVICE: &str = "/dev/fuse";
@@ -49,6 +49,8 @@ pub enum Requests {
     Writes(Range<u64>),
     /// Reads and writes that touch a range of bytes.
     Transfers(Range<u64>),
+    /// Searches for data and holes (lseek). The kernel lets only one of them through at a time.
+    Seeks,
     /// Flushes (fsync, fdatasync).
     Flushes,
 }
@@ -101,6 +103,7 @@ enum Held {
     Read(Range<usize>, ReplyData),
     Write(usize, Vec<u8>, ReplyWrite),
     Flush(ReplyEmpty),
+    Seek(i64, i32, ReplyLseek),
 }
 
 impl HeldFile {
@@ -197,7 +200,7 @@ impl Requests {
             (Self::Writes(range) | Self::Transfers(range), Held::Write(at, data, _)) => {
                 touch(range, *at, at + data.len())
             }
-            (Self::Flushes, Held::Flush(_)) => true,
+            (Self::Flushes, Held::Flush(_)) | (Self::Seeks, Held::Seek(..)) => true,
             _ => false,
         }
     }
@@ -242,6 +245,10 @@ impl State {
                 Ok(()) => reply.ok(),
                 Err(errno) => reply.error(errno),
             },
+            // All of it is data.
+            Held::Seek(offset, _, reply) if offset >= self.content.len() as i64 => reply.error(libc::ENXIO),
+            Held::Seek(offset, libc::SEEK_DATA, reply) => reply.offset(offset),
+            Held::Seek(_, _, reply) => reply.offset(self.content.len() as i64),
         }
     }
 
@@ -355,6 +362,10 @@ impl Filesystem for Server {
 
     fn fsync(&mut self, _: &Request<'_>, _: u64, _: u64, _: bool, reply: ReplyEmpty) {
         self.0.take(Held::Flush(reply));
+    }
+
+    fn lseek(&mut self, _: &Request<'_>, _: u64, _: u64, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.0.take(Held::Seek(offset, whence, reply));
     }
 }
 

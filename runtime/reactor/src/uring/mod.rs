@@ -51,8 +51,7 @@ use ops::{OpTable, StorageKind, Tag};
 use registered::Registered;
 use sockets::SocketState;
 
-/// Nearly nothing needs one, but for files that do not know RWF_NOWAIT (NFS, FUSE): all of their transfers do.
-const THREADS: Threads = Threads { per_file: 16, stay: 2, most: 256 };
+const THREADS: Threads = Threads { per_file: 4, stay: 2, most: 64 };
 /// Entries of the submission queue; more operations in one turn are submitted in between.
 const SQ_ENTRIES: u32 = 512;
 

@@ -56,8 +56,9 @@ impl Uring {
             let data = self.ops.data(slot);
             let buffer = one_extent(op).filter(|_| entry.is_direct());
             let buffer = buffer.and_then(|extent| self.registered.number(&self.ring, &self.arenas, extent));
+            let has_nowait = entry.has_nowait;
             let entry = sqe(fd, work, self.ops.iov(slot), entry.block_device, buffer);
-            self.push(entry.user_data(data));
+            self.push(entry.user_data(data).flags(flags_of(work, has_nowait)));
         }
         Ok(())
     }
@@ -164,13 +165,11 @@ impl Uring {
     }
 }
 
-/// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices,
-/// the search for holes, and transfers of files that do not know RWF_NOWAIT. The ring would take such a file, if it can be
-/// polled (FUSE), for one that never keeps it waiting, or give it all of its workers, of which there are few.
+/// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices
+/// and the search for holes.
 fn kind_of(op: &IoOp<'_>, entry: &FileEntry) -> StorageKind {
     let block_device = entry.block_device;
     match op {
-        IoOp::Read { .. } | IoOp::Write { .. } if !entry.has_nowait => StorageKind::Offload,
         IoOp::Trim { .. } if entry.ring_discards => StorageKind::Ring,
         IoOp::Mapped { .. } => StorageKind::Offload,
         IoOp::Discard { .. } | IoOp::Trim { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => {
@@ -179,6 +178,15 @@ fn kind_of(op: &IoOp<'_>, entry: &FileEntry) -> StorageKind {
         IoOp::Prefetch { .. } => StorageKind::Advice,
         IoOp::Flush { .. } => StorageKind::Flush,
         _ => StorageKind::Ring,
+    }
+}
+
+/// The ring tries a transfer first as part of the submission. It takes a file that can be polled for one that never keeps
+/// it waiting; FUSE is such a file system, and does. So a worker does what the file cannot promise.
+fn flags_of(work: Work, has_nowait: bool) -> squeue::Flags {
+    match work {
+        Work::Read { .. } | Work::Write { .. } if !has_nowait => squeue::Flags::ASYNC,
+        _ => squeue::Flags::empty(),
     }
 }
 
