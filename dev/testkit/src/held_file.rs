@@ -472,6 +472,32 @@ mod tests {
     }
 
     #[test]
+    fn a_search_for_data_waits_and_transfers_together_do() {
+        let held = file();
+        let hold = held.hold(Requests::Seeks);
+        let other = File::options().read(true).write(true).open(held.path()).unwrap();
+        thread::scope(|scope| {
+            // SAFETY: no memory is passed.
+            let data = scope.spawn(|| unsafe { libc::lseek(other.as_raw_fd(), 4096, libc::SEEK_DATA) });
+            hold.wait(1).unwrap();
+            assert!(!data.is_finished());
+            drop(hold);
+            assert_eq!(data.join().unwrap(), 4096);
+        });
+        let hold = held.hold(Requests::Transfers(MIB..2 * MIB));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| other.write_all_at(&[7; 4096], MIB + 8192));
+            hold.wait(1).unwrap();
+            let reader = scope.spawn(|| read(held.file(), MIB));
+            hold.wait(2).unwrap();
+            assert!(!writer.is_finished() && !reader.is_finished());
+            drop(hold);
+            writer.join().unwrap().unwrap();
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
     fn it_fails_as_it_is_told() {
         let held = file();
         let errno = |result: io::Result<()>| result.map_err(|error| error.raw_os_error().unwrap());

@@ -290,6 +290,14 @@ impl Posix {
         Ok(())
     }
 
+    /// Ends a flush for which no sync has begun. The sync under way is for others, too, and only its own result says what has
+    /// become of the data.
+    fn cancel_flush(&mut self, file: u32, key: u32) {
+        if self.file_mut(file).is_some_and(|entry| entry.sync.cancel(key)) {
+            self.end_op(key, -libc::ECANCELED, 0);
+        }
+    }
+
     fn complete(&mut self, token: IoToken, result: i32) {
         self.ready.push_back(Completion::Io(IoCompletion { token, result, extra: 0 }));
     }
@@ -344,12 +352,7 @@ impl IoQueue for Posix {
             let Some(key) = self.ops.id_at(index) else { continue };
             match self.ops.get(key).filter(|op| op.token.cmd == cmd).map(|op| op.way) {
                 Some(Way::Job(place)) => self.pool.cancel(place, key),
-                // The sync under way is for others, too, and only its own result says what has become of the data.
-                Some(Way::Sync(file)) => {
-                    if self.file_mut(file).is_some_and(|entry| entry.sync.cancel(key)) {
-                        self.end_op(key, -libc::ECANCELED, 0);
-                    }
-                }
+                Some(Way::Sync(file)) => self.cancel_flush(file, key),
                 None => {}
             }
         }

@@ -115,6 +115,7 @@ impl Uring {
         // Every slot may have a completion of its own and one of its cancellation; a few more for the doorbell.
         let ring = setup::build(SQ_ENTRIES, 2 * slots + 64)?;
         let slots = slots.min((ring.ring.params().cq_entries() - 64) / 2);
+        let io_depth = config.io_depth.min(slots / 2);
         let bell = Arc::new(Doorbell::new(false).map_err(UringError::Doorbell)?);
         Ok(Self {
             registered: Registered::new(&ring.ring, config.register_buffers),
@@ -131,14 +132,14 @@ impl Uring {
             bell_armed: false,
             alarm: Alarm::new(),
             ops: OpTable::new(slots),
-            by_command: ByCommand::new(slots / 2, slots),
+            by_command: ByCommand::new(io_depth, slots),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
             ring_discards: false,
             retired: Vec::new(),
             queued: VecDeque::new(),
             io_in_flight: 0,
-            io_depth: config.io_depth.min(slots / 2),
+            io_depth,
             done: Vec::with_capacity(config.io_depth as usize),
             scratch: IoVecs::with_capacity(MAX_SEGMENTS),
             backlog: VecDeque::new(),
