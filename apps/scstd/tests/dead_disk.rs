@@ -170,6 +170,7 @@ fn an_initiator_comes_again_and_goes(backend: &str) {
     // What overlaps the lost WRITE waits for it outside of the storage, so it can be aborted.
     let held = hold.count();
     let newer = host.submit(write_dead(NEW)).unwrap();
+    uses_the_other_disk(&mut host);
     assert_eq!(host.task_management(tmf::ABORT_TASK, DEAD, Some(newer)).unwrap(), tmf::response::COMPLETE);
     assert_eq!(hold.count(), held);
     // A session with a command that hangs logs out.

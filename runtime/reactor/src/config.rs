@@ -14,7 +14,7 @@ pub enum BackendChoice {
     Auto,
     /// io_uring or an error.
     Uring,
-    /// epoll and a small thread pool.
+    /// epoll and a thread pool.
     Posix,
 }
 

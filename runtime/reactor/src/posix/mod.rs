@@ -53,6 +53,7 @@ pub struct Posix {
     queued: VecDeque<u32>,
     /// Storage operations in flight, by the key of their job.
     ops: Slab<StorageOp>,
+    /// The same operations by their command.
     by_command: ByCommand,
     done: Vec<Done>,
     /// Range lists that are not in use.
@@ -303,6 +304,7 @@ impl Posix {
     }
 }
 
+/// Finds a file that is registered, or whose flushes are still under way.
 fn find<'a>(
     files: &'a mut Slab<FileEntry>,
     retired: &'a mut [(u32, FileEntry)],

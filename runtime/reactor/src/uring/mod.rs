@@ -74,6 +74,7 @@ pub struct Uring {
     bell_armed: bool,
     alarm: Alarm,
     ops: OpTable,
+    /// Storage operations by their command.
     by_command: ByCommand,
     sockets: Slab<SocketState>,
     files: Slab<(FileEntry, u32)>,

@@ -164,10 +164,12 @@ impl OpTable {
         self.ops[slot as usize].iov = iov;
     }
 
+    /// Notes where the pool has the job of a slot.
     pub(crate) fn set_place(&mut self, slot: u32, place: u32) {
         self.ops[slot as usize].place = place;
     }
 
+    /// Returns where the pool has, or had, the job of a slot.
     pub(crate) fn place(&self, slot: u32) -> u32 {
         self.ops[slot as usize].place
     }

@@ -27,7 +27,7 @@ impl Uring {
             self.refuse(token, -libc::EBADF);
             return Ok(());
         };
-        let kind = kind_of(op, entry);
+        let kind = kind_of(op, entry.block_device, entry.ring_discards);
         let Some(slot) = self.ops.take(Owner::Storage { file, token, kind }) else { return Err(QueueFull) };
         let Some(work) = Work::of(op, &self.arenas, self.ops.iov(slot)) else {
             self.ops.put(slot);
@@ -167,10 +167,9 @@ impl Uring {
 
 /// What the ring cannot do without blocking its submitter, or not at all, goes to the pool: ioctls of block devices
 /// and the search for holes.
-fn kind_of(op: &IoOp<'_>, entry: &FileEntry) -> StorageKind {
-    let block_device = entry.block_device;
+fn kind_of(op: &IoOp<'_>, block_device: bool, ring_discards: bool) -> StorageKind {
     match op {
-        IoOp::Trim { .. } if entry.ring_discards => StorageKind::Ring,
+        IoOp::Trim { .. } if ring_discards => StorageKind::Ring,
         IoOp::Mapped { .. } => StorageKind::Offload,
         IoOp::Discard { .. } | IoOp::Trim { .. } | IoOp::Zero { .. } | IoOp::Allocate { .. } if block_device => {
             StorageKind::Offload
