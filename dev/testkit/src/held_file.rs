@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use fuser::{
-    FileAttr, FileType, Filesystem, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
-    Session, SessionACL,
+    FileAttr, FileType, Filesystem, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyWrite,
+    Request, Session, SessionACL,
 };
 
 const DEVICE: &str = "/dev/fuse";
@@ -47,6 +47,10 @@ pub enum Requests {
     Reads(Range<u64>),
     /// Writes that touch a range of bytes.
     Writes(Range<u64>),
+    /// Reads and writes that touch a range of bytes.
+    Transfers(Range<u64>),
+    /// Searches for data and holes (lseek). The kernel lets only one of them through at a time.
+    Seeks,
     /// Flushes (fsync, fdatasync).
     Flushes,
 }
@@ -99,6 +103,7 @@ enum Held {
     Read(Range<usize>, ReplyData),
     Write(usize, Vec<u8>, ReplyWrite),
     Flush(ReplyEmpty),
+    Seek(i64, i32, ReplyLseek),
 }
 
 impl HeldFile {
@@ -191,9 +196,11 @@ impl Requests {
     fn include(&self, request: &Held) -> bool {
         let touch = |range: &Range<u64>, at: usize, end: usize| range.start < end as u64 && range.end > at as u64;
         match (self, request) {
-            (Self::Reads(range), Held::Read(bytes, _)) => touch(range, bytes.start, bytes.end),
-            (Self::Writes(range), Held::Write(at, data, _)) => touch(range, *at, at + data.len()),
-            (Self::Flushes, Held::Flush(_)) => true,
+            (Self::Reads(range) | Self::Transfers(range), Held::Read(bytes, _)) => touch(range, bytes.start, bytes.end),
+            (Self::Writes(range) | Self::Transfers(range), Held::Write(at, data, _)) => {
+                touch(range, *at, at + data.len())
+            }
+            (Self::Flushes, Held::Flush(_)) | (Self::Seeks, Held::Seek(..)) => true,
             _ => false,
         }
     }
@@ -238,6 +245,10 @@ impl State {
                 Ok(()) => reply.ok(),
                 Err(errno) => reply.error(errno),
             },
+            // All of it is data.
+            Held::Seek(offset, _, reply) if offset >= self.content.len() as i64 => reply.error(libc::ENXIO),
+            Held::Seek(offset, libc::SEEK_DATA, reply) => reply.offset(offset),
+            Held::Seek(_, _, reply) => reply.offset(self.content.len() as i64),
         }
     }
 
@@ -352,6 +363,10 @@ impl Filesystem for Server {
     fn fsync(&mut self, _: &Request<'_>, _: u64, _: u64, _: bool, reply: ReplyEmpty) {
         self.0.take(Held::Flush(reply));
     }
+
+    fn lseek(&mut self, _: &Request<'_>, _: u64, _: u64, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.0.take(Held::Seek(offset, whence, reply));
+    }
 }
 
 /// The connection under a high number. The kernel lets go of what a dying process has open from the highest number down,
@@ -453,6 +468,32 @@ mod tests {
             assert!(!flusher.is_finished());
             drop(hold);
             flusher.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_search_for_data_waits_and_transfers_together_do() {
+        let held = file();
+        let hold = held.hold(Requests::Seeks);
+        let other = File::options().read(true).write(true).open(held.path()).unwrap();
+        thread::scope(|scope| {
+            // SAFETY: no memory is passed.
+            let data = scope.spawn(|| unsafe { libc::lseek(other.as_raw_fd(), 4096, libc::SEEK_DATA) });
+            hold.wait(1).unwrap();
+            assert!(!data.is_finished());
+            drop(hold);
+            assert_eq!(data.join().unwrap(), 4096);
+        });
+        let hold = held.hold(Requests::Transfers(MIB..2 * MIB));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| other.write_all_at(&[7; 4096], MIB + 8192));
+            hold.wait(1).unwrap();
+            let reader = scope.spawn(|| read(held.file(), MIB));
+            hold.wait(2).unwrap();
+            assert!(!writer.is_finished() && !reader.is_finished());
+            drop(hold);
+            writer.join().unwrap().unwrap();
+            reader.join().unwrap();
         });
     }
 

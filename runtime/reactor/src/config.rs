@@ -14,7 +14,7 @@ pub enum BackendChoice {
     Auto,
     /// io_uring or an error.
     Uring,
-    /// epoll and a small thread pool.
+    /// epoll and a thread pool.
     Posix,
 }
 
@@ -40,9 +40,6 @@ pub struct ReactorConfig {
     pub io_depth: u32,
     /// Most open sockets (listeners and connections).
     pub sockets: u32,
-    /// Threads for blocking file operations: all of them in `posix`, ioctls and SEEK_DATA in `uring`. 0 takes the
-    /// back-end's default (4 and 2).
-    pub pool_threads: u32,
     /// How long `wait` polls at most before it sleeps, while events come that soon. 0 (default) sleeps at once.
     pub spin: Nanos,
     /// Register command buffers with the kernel, for cheaper O_DIRECT transfers (`uring`). The pool keeps all memory then.
@@ -52,6 +49,6 @@ pub struct ReactorConfig {
 impl ReactorConfig {
     /// Defaults, for a pool's arenas.
     pub fn new(arenas: Arc<Arenas>) -> Self {
-        Self { arenas, io_depth: 1024, sockets: 4096, pool_threads: 0, spin: Nanos(0), register_buffers: false }
+        Self { arenas, io_depth: 1024, sockets: 4096, spin: Nanos(0), register_buffers: false }
     }
 }

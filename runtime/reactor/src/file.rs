@@ -13,6 +13,7 @@ use scst_mem::{Arenas, FilePages, is_memory_file};
 use crate::backend::Waker;
 use crate::iovec::IoVecs;
 use crate::net::last_errno;
+use crate::offload::Lane;
 use crate::sync::FileSync;
 
 const BLKDISCARD: libc::Ioctl = libc::_IO(0x12, 119);
@@ -31,6 +32,8 @@ pub(crate) struct FileEntry {
     /// It lives in memory: there is nothing to be synced to.
     pub(crate) in_memory: bool,
     pub(crate) sync: FileSync,
+    /// Its jobs that wait for a thread.
+    pub(crate) lane: Lane,
     /// What would make a transfer wait can be told from what would not.
     pub(crate) has_nowait: bool,
 }
@@ -45,7 +48,7 @@ struct Cached {
 
 impl FileEntry {
     /// `waker` is used when the file's turn to be synced has come.
-    pub(crate) fn new(file: Arc<File>, block_device: bool, waker: Waker) -> Self {
+    pub(crate) fn new(file: Arc<File>, block_device: bool, waker: Waker, lane: Lane) -> Self {
         // SAFETY: no memory is passed.
         let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
         let in_memory = is_memory_file(&file);
@@ -57,7 +60,7 @@ impl FileEntry {
         });
         let has_nowait = has_nowait(&file);
         let sync = FileSync::new(waker);
-        Self { file, block_device, cached, ring_discards: false, pages: None, in_memory, sync, has_nowait }
+        Self { file, block_device, cached, ring_discards: false, pages: None, in_memory, sync, lane, has_nowait }
     }
 
     /// Whether it was opened with O_DIRECT.

@@ -15,6 +15,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod backend;
+mod by_command;
 mod clock;
 mod config;
 mod doorbell;

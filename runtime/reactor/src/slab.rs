@@ -35,6 +35,17 @@ impl<T> Slab<T> {
         Ok(entry.generation << INDEX_BITS | index)
     }
 
+    /// Where in the table an id is.
+    pub(crate) fn index(id: u32) -> u32 {
+        id & INDEX_MASK
+    }
+
+    /// The id of the value at an index.
+    pub(crate) fn id_at(&self, index: u32) -> Option<u32> {
+        let entry = self.entries.get(index as usize).filter(|entry| entry.value.is_some())?;
+        Some(entry.generation << INDEX_BITS | index)
+    }
+
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let entry = self.entries.get((id & INDEX_MASK) as usize)?;
         if entry.generation == id >> INDEX_BITS { entry.value.as_ref() } else { None }

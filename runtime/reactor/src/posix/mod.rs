@@ -21,18 +21,19 @@ use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
+use crate::by_command::ByCommand;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_GATE, RUNG_BY_USER};
 use crate::file::{self, FileEntry, Work};
 use crate::iovec::IoVecs;
 use crate::net::{self, Socket, last_errno};
-use crate::offload::{Done, Job, Offload};
+use crate::offload::{Done, Job, Offload, Threads};
 use crate::slab::Slab;
 use crate::spin::Spin;
 use crate::sync::{Next, SyncGate};
 use crate::{clock, posix::socket::SocketState};
 
-const DEFAULT_THREADS: u32 = 4;
+const THREADS: Threads = Threads { per_file: 4, stay: 4, most: 64 };
 const EVENTS: usize = 256;
 /// The epoll data of the doorbell; no socket id is that large.
 const BELL: u64 = u64::MAX;
@@ -52,6 +53,8 @@ pub struct Posix {
     queued: VecDeque<u32>,
     /// Storage operations in flight, by the key of their job.
     ops: Slab<StorageOp>,
+    /// The same operations by their command.
+    by_command: ByCommand,
     done: Vec<Done>,
     /// Range lists that are not in use.
     spare: Vec<IoVecs>,
@@ -66,8 +69,16 @@ pub struct Posix {
 /// A storage operation in flight.
 struct StorageOp {
     token: IoToken,
-    /// It is a flush of this file.
-    flushes: Option<u32>,
+    way: Way,
+}
+
+/// How a storage operation is carried out.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By a job of its own, at this place in the pool.
+    Job(u32),
+    /// By a sync of this file, which it shares with other flushes.
+    Sync(u32),
 }
 
 impl std::fmt::Debug for Posix {
@@ -90,10 +101,9 @@ impl Posix {
         // SAFETY: the descriptor is new and ours.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let bell = Arc::new(Doorbell::new(true)?);
-        let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
         let this = Self {
             epoll,
-            pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
+            pool: Offload::new(THREADS, config.io_depth, Arc::clone(&bell)),
             bell,
             arenas: Arc::clone(&config.arenas),
             sockets: Slab::new(config.sockets),
@@ -101,6 +111,7 @@ impl Posix {
             retired: Vec::new(),
             queued: VecDeque::new(),
             ops: Slab::new(config.io_depth),
+            by_command: ByCommand::new(config.io_depth, config.io_depth),
             done: Vec::with_capacity(config.io_depth as usize),
             spare: Vec::new(),
             scratch: IoVecs::default(),
@@ -192,9 +203,9 @@ impl Posix {
         let mut all = std::mem::take(&mut self.done);
         self.pool.take_done(&mut all);
         for Done { key, result, extra, iov } in all.drain(..) {
-            match self.ops.get(key).and_then(|op| op.flushes) {
-                Some(file) => self.synced(file, result),
-                None => {
+            match self.ops.get(key).map(|op| op.way) {
+                Some(Way::Sync(file)) => self.synced(file, result),
+                _ => {
                     self.spare.push(iov);
                     self.end_op(key, result, extra);
                 }
@@ -203,15 +214,22 @@ impl Posix {
         self.done = all;
     }
 
+    /// Gives an operation a key. None when there are too many already.
+    fn begin_op(&mut self, token: IoToken, way: Way) -> Option<u32> {
+        let key = self.ops.insert(StorageOp { token, way }).ok()?;
+        self.by_command.insert(Slab::<StorageOp>::index(key), token.cmd);
+        Some(key)
+    }
+
     fn end_op(&mut self, key: u32, result: i32, extra: u64) {
         if let Some(StorageOp { token, .. }) = self.ops.remove(key) {
+            self.by_command.remove(Slab::<StorageOp>::index(key), token.cmd);
             self.ready.push_back(Completion::Io(IoCompletion { token, result, extra }));
         }
     }
 
     fn file_mut(&mut self, file: u32) -> Option<&mut FileEntry> {
-        let retired = self.retired.iter_mut().find(|(id, _)| *id == file).map(|(_, entry)| entry);
-        self.files.get_mut(file).or(retired)
+        find(&mut self.files, &mut self.retired, file)
     }
 
     /// A sync of a file has ended.
@@ -227,12 +245,12 @@ impl Posix {
 
     /// Begins a sync of a file, if one is wanted and it is its turn.
     fn sync(&mut self, file: u32) {
-        while let Some(entry) = self.file_mut(file) {
+        while let Some(entry) = find(&mut self.files, &mut self.retired, file) {
             match entry.sync.next() {
                 Next::Sync(key) => {
                     let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
                     let iov = IoVecs::default();
-                    self.pool.push(Job { key, file, block_device, work: Work::Flush, iov });
+                    self.pool.push(&entry.lane, Job { key, file, block_device, work: Work::Flush, iov });
                     return;
                 }
                 Next::Fail(key, errno) => self.end_op(key, -errno, 0),
@@ -258,7 +276,7 @@ impl Posix {
     }
 
     fn submit_flush(&mut self, token: IoToken, file: u32) -> Result<(), QueueFull> {
-        let Ok(key) = self.ops.insert(StorageOp { token, flushes: Some(file) }) else { return Err(QueueFull) };
+        let Some(key) = self.begin_op(token, Way::Sync(file)) else { return Err(QueueFull) };
         match self.files.get_mut(file) {
             None => self.end_op(key, -libc::EBADF, 0),
             Some(entry) if entry.in_memory => {
@@ -273,9 +291,27 @@ impl Posix {
         Ok(())
     }
 
+    /// Ends a flush for which no sync has begun. The sync under way is for others, too, and only its own result says what has
+    /// become of the data.
+    fn cancel_flush(&mut self, file: u32, key: u32) {
+        if self.file_mut(file).is_some_and(|entry| entry.sync.cancel(key)) {
+            self.end_op(key, -libc::ECANCELED, 0);
+        }
+    }
+
     fn complete(&mut self, token: IoToken, result: i32) {
         self.ready.push_back(Completion::Io(IoCompletion { token, result, extra: 0 }));
     }
+}
+
+/// Finds a file that is registered, or whose flushes are still under way.
+fn find<'a>(
+    files: &'a mut Slab<FileEntry>,
+    retired: &'a mut [(u32, FileEntry)],
+    file: u32,
+) -> Option<&'a mut FileEntry> {
+    let retired = retired.iter_mut().find(|(id, _)| *id == file).map(|(_, entry)| entry);
+    files.get_mut(file).or(retired)
 }
 
 impl IoQueue for Posix {
@@ -283,19 +319,25 @@ impl IoQueue for Posix {
         if let IoOp::Flush { file } = op {
             return self.submit_flush(token, file.0);
         }
-        let Some(entry) = self.files.get(file::file_of(&op)) else {
+        let id = file::file_of(&op);
+        if self.files.get(id).is_none() {
             self.complete(token, -libc::EBADF);
             return Ok(());
-        };
-        let Ok(key) = self.ops.insert(StorageOp { token, flushes: None }) else { return Err(QueueFull) };
+        }
         let mut iov = self.spare.pop().unwrap_or_default();
         let Some(work) = Work::of(&op, &self.arenas, &mut iov) else {
-            self.ops.remove(key);
+            self.spare.push(iov);
             self.complete(token, -libc::EFAULT);
             return Ok(());
         };
-        let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
-        self.pool.push(Job { key, file, block_device, work, iov });
+        let Some(key) = self.begin_op(token, Way::Job(0)) else {
+            self.spare.push(iov);
+            return Err(QueueFull);
+        };
+        if let (Some(entry), Some(op)) = (self.files.get(id), self.ops.get_mut(key)) {
+            let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
+            op.way = Way::Job(self.pool.push(&entry.lane, Job { key, file, block_device, work, iov }));
+        }
         Ok(())
     }
 
@@ -305,13 +347,15 @@ impl IoQueue for Posix {
     }
 
     fn cancel(&mut self, cmd: CmdId) {
-        self.pool.cancel(|key| self.ops.get(key).is_some_and(|op| op.token.cmd == cmd && op.flushes.is_none()));
-        let of_cmd = |(key, op): (u32, &StorageOp)| Some((key, op.flushes.filter(|_| op.token.cmd == cmd)?));
-        let flushes: Vec<_> = self.ops.iter().filter_map(of_cmd).collect();
-        for (key, file) in flushes {
-            // The sync under way is for others, too, and only its own result says what has become of the data.
-            if self.file_mut(file).is_some_and(|entry| entry.sync.cancel(key)) {
-                self.end_op(key, -libc::ECANCELED, 0);
+        let mut at = self.by_command.first(cmd);
+        while let Some(index) = at {
+            // The operation may end here.
+            at = self.by_command.next(index);
+            let Some(key) = self.ops.id_at(index) else { continue };
+            match self.ops.get(key).filter(|op| op.token.cmd == cmd).map(|op| op.way) {
+                Some(Way::Job(place)) => self.pool.cancel(place, key),
+                Some(Way::Sync(file)) => self.cancel_flush(file, key),
+                None => {}
             }
         }
     }
@@ -323,8 +367,8 @@ impl IoQueue for Posix {
 
 impl FileRegistry for Posix {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let Ok(id) = self.files.insert(FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE)))
-        else {
+        let waker = doorbell::waker(&self.bell, RUNG_BY_GATE);
+        let Ok(id) = self.files.insert(FileEntry::new(file, block_device, waker, self.pool.lane())) else {
             panic!("more than a million open files");
         };
         FileId(id)

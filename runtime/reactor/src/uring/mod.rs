@@ -32,13 +32,14 @@ use scst_core::latency::Clock;
 use scst_mem::{Arenas, BufferPool, FilePages};
 
 use crate::backend::{Backend, Completion, DetachedSocket, FileRegistry, MAX_SEGMENTS, SocketId, SocketToken, Waker};
+use crate::by_command::ByCommand;
 use crate::clock;
 use crate::config::ReactorConfig;
 use crate::doorbell::{self, Doorbell, RUNG_BY_GATE, RUNG_BY_USER};
 use crate::file::{FileEntry, file_of};
 use crate::iovec::IoVecs;
 use crate::net::{self, Socket};
-use crate::offload::{Done, Offload};
+use crate::offload::{Done, Offload, Threads};
 use crate::slab::Slab;
 use crate::spin::Spin;
 use crate::sync::SyncGate;
@@ -50,7 +51,7 @@ use ops::{OpTable, StorageKind, Tag};
 use registered::Registered;
 use sockets::SocketState;
 
-const DEFAULT_THREADS: u32 = 2;
+const THREADS: Threads = Threads { per_file: 4, stay: 2, most: 64 };
 /// Entries of the submission queue; more operations in one turn are submitted in between.
 const SQ_ENTRIES: u32 = 512;
 
@@ -73,6 +74,8 @@ pub struct Uring {
     bell_armed: bool,
     alarm: Alarm,
     ops: OpTable,
+    /// Storage operations by their command.
+    by_command: ByCommand,
     sockets: Slab<SocketState>,
     files: Slab<(FileEntry, u32)>,
     /// The kernel is known to have discard as a command of the ring.
@@ -113,8 +116,8 @@ impl Uring {
         // Every slot may have a completion of its own and one of its cancellation; a few more for the doorbell.
         let ring = setup::build(SQ_ENTRIES, 2 * slots + 64)?;
         let slots = slots.min((ring.ring.params().cq_entries() - 64) / 2);
+        let io_depth = config.io_depth.min(slots / 2);
         let bell = Arc::new(Doorbell::new(false).map_err(UringError::Doorbell)?);
-        let threads = if config.pool_threads == 0 { DEFAULT_THREADS } else { config.pool_threads };
         Ok(Self {
             registered: Registered::new(&ring.ring, config.register_buffers),
             entry: Entry::by_descriptor(&ring.ring),
@@ -124,19 +127,20 @@ impl Uring {
             slept: false,
             features: ring.features,
             arenas: Arc::clone(&config.arenas),
-            pool: Offload::new(threads, config.io_depth, Arc::clone(&bell)),
+            pool: Offload::new(THREADS, config.io_depth, Arc::clone(&bell)),
             bell,
             bell_word: Box::new(0),
             bell_armed: false,
             alarm: Alarm::new(),
             ops: OpTable::new(slots),
+            by_command: ByCommand::new(io_depth, slots),
             sockets: Slab::new(config.sockets),
             files: Slab::new(u32::MAX),
             ring_discards: false,
             retired: Vec::new(),
             queued: VecDeque::new(),
             io_in_flight: 0,
-            io_depth: config.io_depth.min(slots / 2),
+            io_depth,
             done: Vec::with_capacity(config.io_depth as usize),
             scratch: IoVecs::with_capacity(MAX_SEGMENTS),
             backlog: VecDeque::new(),
@@ -377,7 +381,7 @@ impl IoQueue for Uring {
 
 impl FileRegistry for Uring {
     fn register_file(&mut self, file: Arc<File>, block_device: bool) -> FileId {
-        let mut entry = FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE));
+        let mut entry = FileEntry::new(file, block_device, doorbell::waker(&self.bell, RUNG_BY_GATE), self.pool.lane());
         // A kernel that has it for one device has it for all.
         self.ring_discards =
             self.ring_discards || (entry.is_direct() && block_device && discard::works_on(&entry.file));
@@ -513,7 +517,7 @@ impl Drop for Uring {
                 self.cancel_op(slot);
             }
         }
-        self.pool.cancel(|_| true);
+        self.pool.cancel_all();
         // Ends the read of the doorbell.
         self.bell.write();
         while self.ops.busy().next().is_some() || self.bell_armed {

@@ -75,6 +75,8 @@ struct Op {
     generation: u32,
     owner: Owner,
     cancelled: bool,
+    /// Where the pool has its job.
+    place: u32,
     iov: IoVecs,
 }
 
@@ -102,7 +104,7 @@ const FIRST_LISTS: u32 = 32;
 
 impl OpTable {
     pub(crate) fn new(slots: u32) -> Self {
-        let op = |_| Op { generation: 0, owner: Owner::Free, cancelled: false, iov: IoVecs::default() };
+        let op = |_| Op { generation: 0, owner: Owner::Free, cancelled: false, place: 0, iov: IoVecs::default() };
         // SAFETY: all zeros is a valid msghdr.
         let header = |_| Header(UnsafeCell::new(unsafe { std::mem::zeroed() }));
         let mut lists = Vec::with_capacity(slots as usize);
@@ -162,6 +164,16 @@ impl OpTable {
         self.ops[slot as usize].iov = iov;
     }
 
+    /// Notes where the pool has the job of a slot.
+    pub(crate) fn set_place(&mut self, slot: u32, place: u32) {
+        self.ops[slot as usize].place = place;
+    }
+
+    /// Returns where the pool has, or had, the job of a slot.
+    pub(crate) fn place(&self, slot: u32) -> u32 {
+        self.ops[slot as usize].place
+    }
+
     /// Builds the message header of a slot over its scatter list, and says where it is.
     pub(crate) fn header(&mut self, slot: u32) -> *mut libc::msghdr {
         let header = self.headers[slot as usize].0.get();
@@ -178,11 +190,6 @@ impl OpTable {
             return None;
         }
         Some(self.data(slot))
-    }
-
-    /// How many slots there are.
-    pub(crate) fn len(&self) -> u32 {
-        self.ops.len() as u32
     }
 
     /// Slots in use.

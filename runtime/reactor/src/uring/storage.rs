@@ -36,6 +36,7 @@ impl Uring {
         };
         *in_flight += 1;
         self.io_in_flight += 1;
+        self.by_command.insert(slot, token.cmd);
         let fd = types::Fd(entry.file.as_raw_fd());
         if kind == StorageKind::Flush {
             if entry.in_memory {
@@ -49,7 +50,8 @@ impl Uring {
         } else if kind == StorageKind::Offload {
             let (file, block_device) = (Arc::clone(&entry.file), entry.block_device);
             let iov = std::mem::take(self.ops.iov(slot));
-            self.pool.push(Job { key: slot, file, block_device, work, iov });
+            let place = self.pool.push(&entry.lane, Job { key: slot, file, block_device, work, iov });
+            self.ops.set_place(slot, place);
         } else {
             let data = self.ops.data(slot);
             let buffer = one_extent(op).filter(|_| entry.is_direct());
@@ -66,17 +68,18 @@ impl Uring {
     }
 
     pub(crate) fn cancel_storage(&mut self, cmd: CmdId) {
-        let is_of = |owner| matches!(owner, Owner::Storage { token, .. } if token.cmd == cmd);
-        self.pool.cancel(|slot| is_of(self.ops.owner_at(slot)));
-        for slot in 0..self.ops.len() {
-            let owner = self.ops.owner_at(slot);
-            if !is_of(owner) {
-                continue;
-            }
-            match owner {
-                // The sync under way is for others, too, and only its own result says what has become of the data.
-                Owner::Storage { kind: StorageKind::Flush, .. } => drop(self.cancel_flush(slot)),
-                _ => self.cancel_op(slot),
+        let mut at = self.by_command.first(cmd);
+        while let Some(slot) = at {
+            // The operation may end here.
+            at = self.by_command.next(slot);
+            match self.ops.owner_at(slot) {
+                Owner::Storage { token, kind, .. } if token.cmd == cmd => match kind {
+                    StorageKind::Offload => self.pool.cancel(self.ops.place(slot), slot),
+                    // The sync under way is for others, too, and only its own result says what has become of the data.
+                    StorageKind::Flush => drop(self.cancel_flush(slot)),
+                    StorageKind::Ring | StorageKind::Advice => self.cancel_op(slot),
+                },
+                _ => {}
             }
         }
     }
@@ -147,6 +150,7 @@ impl Uring {
             unreachable!("only storage operations end here");
         };
         self.ops.put(slot);
+        self.by_command.remove(slot, token.cmd);
         self.io_in_flight -= 1;
         if let Some((_, in_flight)) = self.files.get_mut(file) {
             *in_flight -= 1;

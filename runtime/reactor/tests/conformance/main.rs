@@ -5,6 +5,7 @@ mod files;
 mod mapped;
 mod sockets;
 mod stage;
+mod stuck;
 
 use scst_mem::{BufferPool, CacheConfig, PoolConfig};
 use scst_reactor::ReactorConfig;
@@ -26,7 +27,7 @@ fn pool() -> BufferPool {
 }
 
 /// Depth of storage operations that the stories expect.
-const DEPTH: u32 = 16;
+const DEPTH: u32 = 32;
 
 fn config(pool: &BufferPool) -> ReactorConfig {
     ReactorConfig { io_depth: DEPTH, sockets: 256, ..ReactorConfig::new(pool.arenas().clone()) }
@@ -120,6 +121,8 @@ macro_rules! on_real_back_ends {
 
 on_real_back_ends! {
     block::a_block_device_past_the_page_cache,
+    stuck::files_that_hang_hold_up_no_other,
+    stuck::what_waits_for_a_thread_of_a_file_that_hangs_is_cancelled,
     block::what_is_misaligned_is_an_error_of_its_own_operation,
     files::a_flush_under_way_is_not_cancelled_and_one_that_waits_is,
 }
