@@ -342,8 +342,8 @@ fn is_as_expected(parsed: &Parsed, expected: Option<&ExpectedTransfer>) -> bool 
 
 /// Compares the CDB with what the transport says. A command without data may come with a direction (some initiators
 /// do that), lengths that differ become residuals, and data-in without room for them are all residual. Refused is what
-/// would lose data: a write that brings none, a read that is announced as a write, a command that must have all its data to
-/// make sense, and anything announced for both directions, which no command here has.
+/// would lose data: a write that brings none, one that must have all its data to make sense, and anything announced for
+/// both directions, which no command here has.
 fn check_expected(parsed: &mut Parsed, expected: Option<&ExpectedTransfer>) -> Option<SenseData> {
     let Some(expected) = expected else {
         if parsed.length == 0 {
@@ -366,9 +366,7 @@ fn check_expected(parsed: &mut Parsed, expected: Option<&ExpectedTransfer>) -> O
         DataDirection::Bidirectional => {
             matches!(parsed.direction, DataDirection::ToDevice | DataDirection::FromDevice)
         }
-        // GOOD without the data would say that they have been read.
-        DataDirection::ToDevice => parsed.direction == DataDirection::FromDevice,
-        DataDirection::None => false,
+        DataDirection::ToDevice | DataDirection::None => false,
     };
     let refused = contradicts && (expected.length != 0 || expected.read_length != 0);
     refused.then_some(WRONG_DIRECTION)

@@ -151,20 +151,6 @@ fn a_held_command_that_is_delivered_before_it_has_a_buffer_takes_its_place() {
 }
 
 #[test]
-fn a_read_that_is_announced_as_a_write_is_refused_not_answered_without_data() {
-    use scst_core::driver::{ExpectedTransfer, NewCommand};
-    use scst_scsi::DataDirection;
-    let mut w = World::new(1);
-    let s = w.login(0, "iqn.a");
-    let expected = Some(ExpectedTransfer { direction: DataDirection::ToDevice, length: 512, read_length: 0 });
-    let new = NewCommand { expected, ..new_command(s, 0, &READ_1, TaskAttribute::Simple) };
-    let (tag, _) = w.arrive(0, new);
-    w.run(0);
-    w.expect(0, &[Seen::Response(tag, ScsiStatus::CHECK_CONDITION, Some((5, 0x4900)))]);
-    w.assert_clean();
-}
-
-#[test]
 fn a_write_that_is_announced_in_both_directions_is_refused_not_forgotten() {
     use scst_core::driver::{ExpectedTransfer, NewCommand};
     use scst_scsi::DataDirection::Bidirectional;
