@@ -130,7 +130,8 @@ impl Rig {
                     }
                     let completion = self.io.complete(&mut self.mem, self.faults);
                     assert_eq!(completion.token.cmd, id);
-                    let mut cx = ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
+                    let mut cx =
+                        ExecContext { io: &mut self.io, mem: &mut self.mem, raw_sense: &mut None, now: Nanos(0) };
                     execution = self.shard.io_completed(exec, completion, &mut cx);
                 }
             }
