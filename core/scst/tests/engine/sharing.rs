@@ -488,3 +488,17 @@ fn a_write_that_waited_behind_the_write_protection_is_refused() {
     w.expect(0, &[good(t1), good(t2), protected]);
     w.assert_clean();
 }
+
+#[test]
+fn a_map_does_not_show_the_device_that_had_the_place_before() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    w.set_target(target(rows(&[(0, DeviceId(0).successor().0, false), (1, 1, false)])));
+    w.nodes[0].driver.seen.clear();
+    for _ in 0..2 {
+        let (t, _) = w.simple(0, s, &READ_1);
+        w.expect(0, &[Seen::Response(t, ScsiStatus::CHECK_CONDITION, Some((5, 0x2500)))]);
+    }
+    w.control(0, Control::RemoveDevice(DeviceId(0)));
+    assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(0))], "nothing uses it");
+}
