@@ -270,7 +270,8 @@ impl Engine {
         }
     }
 
-    /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, else silently.
+    /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, or when the functions
+    /// that aborted it have failed; else silently.
     #[cold]
     #[inline(never)]
     pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
@@ -278,9 +279,12 @@ impl Engine {
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
         command.state = CommandState::Responding;
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
+        let own = !marks.intersects(CommandMarks::BY_OTHER | CommandMarks::SESSION_GONE);
+        // The functions that aborted it have failed meanwhile, so it must not vanish.
+        let failed = own && command.aborters == 0;
         let device = device.and_then(|d| self.devices.get(d.index())).and_then(Option::as_ref);
         let control = device.map(|d| d.control).unwrap_or_default();
-        if by_other && control.task_aborted_status {
+        if failed || by_other && control.task_aborted_status {
             command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             fx.push_back(Effect::Respond { cmd: id });
             self.leave_task_set(id, fx);
@@ -296,8 +300,7 @@ impl Engine {
         }
         let Some(command) = self.command_mut(id) else { return };
         let (session, driver_tag) = (command.session, command.driver_tag);
-        let own = !marks.intersects(CommandMarks::BY_OTHER | CommandMarks::SESSION_GONE);
-        if own && command.aborters > 0 {
+        if own {
             command.marks |= CommandMarks::HELD_BACK;
             self.end_waits(id, fx);
             return;
