@@ -52,9 +52,9 @@ impl Engine {
             self.start_without_lun(id, fx);
             return;
         };
-        // What has to be alone waits at the device's home for its turn, not here.
+        // What has to be alone waits at the device's home for its turn, not here; but for parked writes it waits here.
         let scope = self.scope_of(id);
-        if scope.is_none() && self.keep_out(id, device) {
+        if self.keep_out(id, device, scope.is_some()) {
             self.enter_stage(id, Stage::CheckBlocking);
             return;
         }
@@ -168,8 +168,8 @@ impl Engine {
         if shared_set && command.attribute == TaskAttribute::Ordered {
             return Some(BarrierScope::Device);
         }
-        flags
-            .contains(CommandFlags::RANGE_LOCK)
-            .then_some(BarrierScope::Range { lba: command.parsed.lba, blocks: command.parsed.blocks.max(1) })
+        // No medium has a last block with this number; so the end of a range is always behind its beginning.
+        let (lba, blocks) = (command.parsed.lba.min(u64::MAX - 1), command.parsed.blocks.max(1));
+        flags.contains(CommandFlags::RANGE_LOCK).then_some(BarrierScope::Range { lba, blocks })
     }
 }

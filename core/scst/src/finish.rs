@@ -16,6 +16,9 @@ use crate::task_set::Place;
 /// The marks of a plain command while latencies are measured.
 const MEASURED_IN_TASK_SET: CommandMarks = CommandMarks::IN_TASK_SET.union(CommandMarks::MEASURED);
 
+/// In place of the number of functions that have aborted a command: something else has (QERR).
+const NO_FUNCTION: u16 = u16::MAX;
+
 impl Engine {
     /// Whoever executed the command is done with it. True: it is to be answered now ([`Effect::Respond`] without the
     /// detour; what waits in `fx` is not about it, for whatever concerned it would have left a mark).
@@ -238,10 +241,10 @@ impl Engine {
         let again = command.is_aborted();
         command.marks |= marks | CommandMarks::ABORTED;
         if !again {
-            command.aborters = 0;
+            command.aborters = NO_FUNCTION;
         }
         if let Some(tmf) = by.and_then(|by| self.tmfs.get_mut(by.index, by.generation)) {
-            command.aborters += 1;
+            command.aborters = if command.aborters == NO_FUNCTION { 1 } else { command.aborters + 1 };
             tmf.aborted.push(id);
         }
         match command.state {
@@ -267,7 +270,8 @@ impl Engine {
         }
     }
 
-    /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, else silently.
+    /// Ends an aborted command: with TASK ABORTED when another nexus aborted it and TAS asks for that, or when the functions
+    /// that aborted it have failed; else silently.
     #[cold]
     #[inline(never)]
     pub(crate) fn finish_aborted(&mut self, id: CmdId, fx: &mut Effects) {
@@ -275,9 +279,12 @@ impl Engine {
         let (marks, slot, device) = (command.marks, command.nexus, command.device);
         command.state = CommandState::Responding;
         let by_other = marks.contains(CommandMarks::BY_OTHER) && !marks.contains(CommandMarks::SESSION_GONE);
+        let own = !marks.intersects(CommandMarks::BY_OTHER | CommandMarks::SESSION_GONE);
+        // The functions that aborted it have failed meanwhile, so it must not vanish.
+        let failed = own && command.aborters == 0;
         let device = device.and_then(|d| self.devices.get(d.index())).and_then(Option::as_ref);
         let control = device.map(|d| d.control).unwrap_or_default();
-        if by_other && control.task_aborted_status {
+        if failed || by_other && control.task_aborted_status {
             command.outcome = Outcome::status(ScsiStatus::TASK_ABORTED);
             fx.push_back(Effect::Respond { cmd: id });
             self.leave_task_set(id, fx);
@@ -293,8 +300,7 @@ impl Engine {
         }
         let Some(command) = self.command_mut(id) else { return };
         let (session, driver_tag) = (command.session, command.driver_tag);
-        let own = !marks.intersects(CommandMarks::BY_OTHER | CommandMarks::SESSION_GONE);
-        if own && command.aborters > 0 {
+        if own && command.aborters != NO_FUNCTION {
             command.marks |= CommandMarks::HELD_BACK;
             self.end_waits(id, fx);
             return;
@@ -312,7 +318,9 @@ impl Engine {
     /// has, it must not vanish: its initiator is told that the function has failed.
     pub(crate) fn aborter_ends(&mut self, id: CmdId, aborted: bool, fx: &mut Effects) {
         let Some(command) = self.command_mut(id) else { return };
-        command.aborters = command.aborters.saturating_sub(1);
+        if command.aborters != NO_FUNCTION {
+            command.aborters = command.aborters.saturating_sub(1);
+        }
         if !command.marks.contains(CommandMarks::HELD_BACK) {
             return;
         }

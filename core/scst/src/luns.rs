@@ -104,6 +104,9 @@ impl Engine {
     /// Makes the nexus of a LUN that is used for the first time. What has happened to the unit since the session began
     /// is covered by POWER ON (SAM-5 5.14.2). False when a limit is reached or the device is not there.
     pub(crate) fn meet(&mut self, id: SessionId, entry: &LunEntry) -> bool {
+        if !is_there(&self.devices, entry.device) {
+            return false;
+        }
         let Some(device) = self.devices.get_mut(entry.device.index()).and_then(Option::as_mut) else { return false };
         let Some(session) = self.sessions.get(id.index, id.generation) else { return false };
         let mut nexus = Nexus::new(id, session.target, entry, self.nexuses_made);

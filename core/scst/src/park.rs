@@ -12,7 +12,7 @@ use scst_scsi::CommandFlags;
 
 use crate::command::{CommandMarks, CommandState, NONE};
 use crate::engine::{Effects, Engine};
-use crate::event::{BarrierScope, Effect};
+use crate::event::{BarrierScope, DeviceUpdate, Effect};
 use crate::ids::{CmdId, DeviceId, SessionId};
 
 impl Engine {
@@ -57,18 +57,22 @@ impl Engine {
     fn park(&mut self, id: CmdId, fx: &mut Effects) {
         let Some(command) = self.command(id) else { return };
         let Some(device) = command.device else { return };
-        if command.marks.contains(CommandMarks::OWNS_BARRIER) {
-            // It is alone already; what it asks for now is a fence that is on its way.
-            if !command.marks.contains(CommandMarks::FENCED) {
-                self.detach(id, fx);
-            }
+        let (flags, lba, blocks) = (command.parsed.flags, command.parsed.lba, command.parsed.blocks);
+        let fence_comes = command.marks.contains(CommandMarks::FENCED | CommandMarks::OWNS_BARRIER);
+        if fence_comes || command.marks.contains(CommandMarks::PARKED) {
             return;
         }
-        if !command.parsed.flags.contains(CommandFlags::WRITES_MEDIUM) {
+        if flags.intersects(CommandFlags::EXCLUSIVE | CommandFlags::RANGE_LOCK) {
+            // It goes on to be alone.
             return self.detach(id, fx);
         }
-        let scope = match command.parsed.flags.contains(CommandFlags::MEDIUM_ACCESS) {
-            true => BarrierScope::Fence { lba: command.parsed.lba, blocks: command.parsed.blocks },
+        // An ORDERED command was alone for its order only, which ends with it.
+        self.release_barrier_of(id, DeviceUpdate::default(), fx);
+        if !flags.contains(CommandFlags::WRITES_MEDIUM) {
+            return self.detach(id, fx);
+        }
+        let scope = match flags.contains(CommandFlags::MEDIUM_ACCESS) {
+            true => BarrierScope::Fence { lba, blocks },
             false => BarrierScope::Fence { lba: 0, blocks: u64::MAX },
         };
         self.request_fence(id, device, scope, fx);
@@ -135,7 +139,7 @@ impl Engine {
         for slot in session.by_lun.into_iter().filter(|s| *s != NONE) {
             self.retire_nexus(slot, fx);
         }
-        self.drop_tmfs_of(id);
+        self.drop_tmfs_of(id, fx);
         fx.push_back(Effect::SessionClosed { session: id });
     }
 

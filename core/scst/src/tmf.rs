@@ -243,7 +243,7 @@ impl Engine {
     /// Its barrier is closed and everything on the unit has ended.
     pub(crate) fn tmf_alone(&mut self, id: TmfId, device: DeviceId, barrier: BarrierId, fx: &mut Effects) {
         let resets =
-            self.tmfs.get(id.index, id.generation).is_none_or(|t| t.function != TaskManagementFunction::ClearTaskSet);
+            self.tmfs.get(id.index, id.generation).is_some_and(|t| t.function != TaskManagementFunction::ClearTaskSet);
         if resets {
             fx.push_back(Effect::ResetDevice { device, barrier });
         } else {
@@ -298,15 +298,20 @@ impl Engine {
     /// A function cannot be completed in time, because operations do not end. It is answered with that: what it was to
     /// abort and what still executes is not aborted then, and is answered when it ends.
     fn give_up(&mut self, id: TmfId, fx: &mut Effects) {
+        self.stop(id, fx);
+        if let Some(tmf) = self.tmfs.get_mut(id.index, id.generation) {
+            tmf.response = TaskManagementResponse::Failed;
+        }
+        self.tmf_done(id, fx);
+    }
+
+    /// A function waits for nothing any more, and keeps nothing out.
+    fn stop(&mut self, id: TmfId, fx: &mut Effects) {
         self.target_resets.retain(|reset| reset.tmf != id);
         let commands = self.stop_waits_of(id);
         self.revive(&commands);
         let update = DeviceUpdate { abort_failed: true, ..DeviceUpdate::default() };
         self.release_barriers_of(id, update, fx);
-        if let Some(tmf) = self.tmfs.get_mut(id.index, id.generation) {
-            tmf.response = TaskManagementResponse::Failed;
-        }
-        self.tmf_done(id, fx);
     }
 
     /// Takes the abort of commands back. Only those that execute can be meant; those without a session stay aborted.
@@ -383,12 +388,13 @@ impl Engine {
         }
     }
 
-    /// The session is gone: nobody waits for the answers any more. Barriers on the way finish by themselves.
-    pub(crate) fn drop_tmfs_of(&mut self, session: SessionId) {
-        let ids: Vec<(u32, u32)> =
-            self.tmfs.iter().filter(|(_, _, t)| t.session == session).map(|(i, g, _)| (i, g)).collect();
-        for (index, generation) in ids {
-            self.tmfs.remove(index, generation);
+    /// The session is gone: its functions are given up, and nothing waits for their answers.
+    pub(crate) fn drop_tmfs_of(&mut self, session: SessionId, fx: &mut Effects) {
+        let of_session = self.tmfs.iter().filter(|(_, _, tmf)| tmf.session == session);
+        let ids: Vec<TmfId> = of_session.map(|(index, generation, _)| TmfId { index, generation }).collect();
+        for id in ids {
+            self.stop(id, fx);
+            self.tmfs.remove(id.index, id.generation);
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Closed {
     pub(super) scope: BarrierScope,
     /// Waits for the commands that the barrier has met.
     pub(super) wait: Option<WaitId>,
-    /// Commands that it keeps out, oldest first, and some that have been aborted since.
+    /// Commands that it keeps out, in the order in which they came to it, and some that have been aborted since.
     blocked: VecDeque<CmdId>,
     /// How many of them are blocked no more.
     gone: usize,
@@ -100,6 +100,11 @@ impl ClosedBarriers {
         if self.ranges.get(at).is_some_and(|range| range.first_lba() < end) {
             return self.ranges.get_mut(at);
         }
+        self.fence_in_the_way_of(command)
+    }
+
+    /// The fence that keeps a command out, also one that is to be alone, if any does.
+    pub(super) fn fence_in_the_way_of(&mut self, command: &Command) -> Option<&mut Closed> {
         self.fences.iter_mut().find(|fence| overlaps(fence.scope, command))
     }
 
@@ -114,22 +119,20 @@ impl ClosedBarriers {
         }
     }
 
-    /// Takes out the commands that have been kept out for as long as is allowed.
+    /// Takes out the commands that have been kept out for as long as is allowed. One that another barrier kept out before
+    /// stands behind younger ones, so all are looked at.
     pub(super) fn take_overdue(&mut self, now: Nanos, allowed: Nanos, commands: &Slab<Command>, out: &mut Vec<CmdId>) {
         for closed in self.all_mut() {
-            while let Some(&id) = closed.blocked.front() {
-                let blocked = is_blocked(commands, id);
-                let since = commands.get(id.index, id.generation).map(|c| c.blocked_since);
-                if blocked && since.is_some_and(|since| since.after(allowed) > now) {
-                    break;
-                }
-                closed.blocked.pop_front();
-                if blocked {
+            closed.gone = 0;
+            closed.blocked.retain(|&id| {
+                let blocked = commands.get(id.index, id.generation).filter(|c| c.state == CommandState::Blocked);
+                let Some(command) = blocked else { return false };
+                let overdue = command.blocked_since.after(allowed) <= now;
+                if overdue {
                     out.push(id);
-                } else {
-                    closed.gone = closed.gone.saturating_sub(1);
                 }
-            }
+                !overdue
+            });
         }
     }
 
@@ -145,7 +148,7 @@ impl Closed {
         self.blocked.push_back(id);
     }
 
-    /// The commands that it kept out, oldest first; some may have been aborted.
+    /// The commands that it kept out, in the order in which they came to it; some may have been aborted.
     pub(super) fn into_blocked(self) -> VecDeque<CmdId> {
         self.blocked
     }

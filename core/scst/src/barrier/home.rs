@@ -52,7 +52,12 @@ pub(crate) struct HomeQueue {
     fences: Vec<Active>,
     /// Requests that still stand in a queue although their owner has given up.
     withdrawn: BTreeSet<BarrierId>,
+    /// The number of them from which all queues are swept.
+    most_withdrawn: usize,
 }
+
+/// Withdrawn requests that may stay in the queues of a device, however short those are.
+const FEW: usize = 64;
 
 impl HomeQueue {
     pub(crate) fn is_empty(&self) -> bool {
@@ -123,6 +128,9 @@ impl HomeQueue {
 
     fn withdraw(&mut self, id: BarrierId, scope: BarrierScope) {
         self.withdrawn.insert(id);
+        if self.withdrawn.len() > self.most_withdrawn.max(FEW) {
+            return self.sweep();
+        }
         trim(&mut self.waiting, &mut self.withdrawn);
         trim(&mut self.aborts, &mut self.withdrawn);
         if let BarrierScope::Range { lba, blocks } = scope {
@@ -130,6 +138,19 @@ impl HomeQueue {
                 trim(&mut self.ranges[at].behind, &mut self.withdrawn);
             }
         }
+    }
+
+    /// Takes all withdrawn requests out of the queues. The next sweep comes when as many have been withdrawn as now remain, so
+    /// each of them costs the same.
+    fn sweep(&mut self) {
+        let mut left = self.ranges.len();
+        let behind = self.ranges.iter_mut().map(|range| &mut range.behind);
+        for queue in behind.chain([&mut self.waiting, &mut self.aborts]) {
+            queue.retain(|(id, _)| !self.withdrawn.contains(id));
+            left += queue.len();
+        }
+        self.withdrawn.clear();
+        self.most_withdrawn = left;
     }
 
     fn next_abort(&mut self, engines: u16, close: &mut dyn FnMut(Request)) {
@@ -285,6 +306,26 @@ mod tests {
         assert_eq!(home.release(whole), [0; 0]);
         assert_eq!(home.release(owner), [0; 0]);
         assert!(home.queue.is_empty() && home.queue.withdrawn.is_empty());
+    }
+
+    #[test]
+    fn withdrawn_requests_do_not_pile_up_behind_one_that_waits() {
+        for scope in [BarrierScope::Device, range(0, 1), ABORT] {
+            let mut home = Home::new();
+            let (owner, _) = home.request(scope);
+            let (waiting, _) = home.request(scope);
+            for _ in 0..10_000 {
+                let (request, _) = home.request(scope);
+                home.release(request);
+            }
+            let queue = &home.queue;
+            let behind: usize = queue.ranges.iter().map(|range| range.behind.len()).sum();
+            assert!(queue.waiting.len() + queue.aborts.len() + behind <= 66, "{scope:?}");
+            assert!(queue.withdrawn.len() <= 64);
+            assert_eq!(home.release(owner), [1]);
+            home.release(waiting);
+            assert!(home.queue.is_empty() && home.queue.withdrawn.is_empty());
+        }
     }
 
     #[test]

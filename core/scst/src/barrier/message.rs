@@ -114,14 +114,13 @@ impl Engine {
         self.post(self.home(device), Message::BarrierClosed { device, barrier, scope }, fx);
     }
 
-    /// The commands of a device that execute within a scope and that its owner must not meet. The owner of a whole unit
-    /// does not wait for parked commands: they are nobody's any more, and their fence keeps the medium from it.
+    /// The commands of a device that execute within a scope and that its owner must not meet. Parked commands are not among
+    /// them: no session has them any more, and an owner that accesses their blocks waits for their fences.
     fn executing_within(&self, device: DeviceId, scope: BarrierScope) -> Vec<CmdId> {
-        let parked_too = matches!(scope, BarrierScope::Range { .. });
         self.commands_of_device(device, |c| {
             c.is_executing()
                 && !c.parsed.flags.contains(CommandFlags::UNBLOCKED)
-                && (parked_too || !c.marks.contains(CommandMarks::PARKED))
+                && !c.marks.contains(CommandMarks::PARKED)
                 && overlaps(scope, c)
         })
     }
@@ -158,12 +157,16 @@ impl Engine {
         self.revive(&commands);
     }
 
-    /// Keeps a command out as long as a barrier is in its way. Returns false when none is.
-    pub(crate) fn keep_out(&mut self, id: CmdId, device: DeviceId) -> bool {
+    /// Keeps a command out as long as a barrier is in its way; of one that is to own a barrier itself (`owner`), as long as a
+    /// fence is. Returns false when none is.
+    pub(crate) fn keep_out(&mut self, id: CmdId, device: DeviceId, owner: bool) -> bool {
         let Some(command) = self.commands.get_mut(id.index, id.generation) else { return false };
         let Some(found) = self.devices.get_mut(device.index()).and_then(Option::as_mut) else { return false };
-        let Some(closed) = found.barriers.in_the_way_of(command) else { return false };
+        let barriers = &mut found.barriers;
+        let closed = if owner { barriers.fence_in_the_way_of(command) } else { barriers.in_the_way_of(command) };
+        let Some(closed) = closed else { return false };
         closed.block(id);
+        command.state = CommandState::Blocked;
         command.kept_by = Some((closed.id, closed.scope));
         if !std::mem::replace(&mut found.watched, true) {
             self.watched.push(device);
@@ -186,7 +189,8 @@ impl Engine {
         let (now, allowed) = (self.now, self.config.limits.barrier);
         let mut overdue = Vec::new();
         for device in std::mem::take(&mut self.watched) {
-            let Some(found) = self.devices.get_mut(device.index()).and_then(Option::as_mut) else { continue };
+            let found = self.devices.get_mut(device.index()).and_then(Option::as_mut);
+            let Some(found) = found.filter(|found| found.id == device) else { continue };
             found.barriers.take_overdue(now, allowed, &self.commands, &mut overdue);
             found.watched = found.barriers.keeps_any_out();
             if found.watched {

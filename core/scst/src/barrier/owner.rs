@@ -203,10 +203,11 @@ impl Engine {
         Some(owned)
     }
 
-    /// Gives up all barriers of a task management function, which has failed.
+    /// Gives up the barriers that a task management function waits for. Where it is alone already, the reset of the device
+    /// is on its way, and every engine has to hear of it.
     pub(crate) fn release_barriers_of(&mut self, tmf: TmfId, update: DeviceUpdate, fx: &mut Effects) {
         let owned: Vec<(u32, u32)> = (self.owned.iter())
-            .filter(|(_, _, owned)| owned.owner == BarrierOwner::Tmf(tmf) && owned.opening == 0)
+            .filter(|(_, _, owned)| owned.owner == BarrierOwner::Tmf(tmf) && !owned.granted)
             .map(|(index, generation, _)| (index, generation))
             .collect();
         for (index, generation) in owned {
@@ -225,12 +226,16 @@ impl Engine {
             (BarrierOwner::Command(id), BarrierScope::Abort { .. }) => self.queue_is_clear(id, true, fx),
             (BarrierOwner::Command(id), _) => {
                 // What held when the barrier was asked for may have changed while it closed.
-                match self.reservation_conflict(id, device).or_else(|| self.write_protection(id, device)) {
-                    Some(outcome) => {
-                        self.release_barrier_of(id, DeviceUpdate::default(), fx);
-                        self.complete(id, &outcome, fx);
-                    }
-                    None => self.execute(id, fx),
+                if let Some(outcome) =
+                    self.reservation_conflict(id, device).or_else(|| self.write_protection(id, device))
+                {
+                    self.release_barrier_of(id, DeviceUpdate::default(), fx);
+                    self.complete(id, &outcome, fx);
+                } else if self.keep_out(id, device, true) {
+                    // A write has been parked meanwhile. It asks again when that has ended.
+                    self.release_barrier_of(id, DeviceUpdate::default(), fx);
+                } else {
+                    self.execute(id, fx);
                 }
             }
             (BarrierOwner::Tmf(tmf), _) => self.tmf_alone(tmf, device, barrier, fx),

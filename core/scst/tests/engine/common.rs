@@ -142,7 +142,8 @@ pub(crate) struct Medium {
     pub(crate) mapped: bool,
 }
 
-/// Opcodes of the fake device: 00 no data, 12 what no barrier keeps waiting, 28 read, 2A write, 55 exclusive (MODE SELECT), 89 compare and write.
+/// Opcodes of the fake device: 00 no data, 12 what no barrier keeps waiting, 28 read, 2A write, 55 exclusive (MODE SELECT),
+/// 89 compare and write. Block FFh stands for the last that a CDB can name.
 struct Handler(Rc<RefCell<Medium>>);
 
 impl HandlerShard for Handler {
@@ -155,7 +156,7 @@ impl HandlerShard for Handler {
             direction,
             length: u32::from(b[8]) * 512,
             flags: CommandFlags::MEDIUM_ACCESS | flags,
-            lba: u64::from(b[5]),
+            lba: if b[5] == 0xff { u64::MAX } else { u64::from(b[5]) },
             blocks: u64::from(b[8]),
         };
         match cdb.opcode() {

@@ -165,3 +165,42 @@ fn what_does_not_wait_finds_what_an_answered_command_has_changed() {
         assert_eq!((w.nodes[other_at].pool.last[2], w.nodes[other_at].pool.last[12]), (6, 0x2a));
     }
 }
+
+#[test]
+fn the_time_that_one_barrier_has_kept_a_command_out_counts_at_the_next() {
+    const fn at(opcode: u8, lba: u8, blocks: u8) -> [u8; 10] {
+        [opcode, 0, 0, 0, 0, lba, 0, 0, blocks, 0]
+    }
+    let mut w = World::new(1);
+    let (s, b) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t, first) = w.simple(0, s, &at(0x89, 0, 1));
+    let (_, second) = w.simple(0, s, &at(0x89, 1, 1));
+    let (old, _) = w.simple(0, b, &at(0x28, 0, 2));
+    w.pass(Nanos::from_secs(20));
+    let (young, _) = w.simple(0, b, &at(0x28, 1, 1));
+    w.pass(Nanos::from_secs(9));
+    w.finish(0, first);
+    w.expect(0, &[good(t)]);
+    w.pass(Nanos::from_secs(1));
+    w.expect(0, &[busy(old)]);
+    w.pass(Nanos::from_secs(19));
+    w.expect(0, &[]);
+    w.pass(Nanos::from_secs(1));
+    w.expect(0, &[busy(young)]);
+    assert_eq!(w.executing(0), [second]);
+}
+
+#[test]
+fn ranges_at_the_last_number_of_a_block_come_one_after_the_other() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let last = [0x89, 0, 0, 0, 0, 0xff, 0, 0, 1, 0];
+    let commands = [w.simple(0, s, &last), w.simple(0, s, &last), w.simple(0, s, &last)];
+    for (tag, id) in commands {
+        assert_eq!(w.executing(0), [id]);
+        w.finish(0, id);
+        w.expect(0, &[good(tag)]);
+    }
+    w.assert_clean();
+    w.assert_nothing_waits();
+}

@@ -3,6 +3,7 @@
 use crate::common::{CAW, READ_1, Seen, WRITE_1, World, good, rows, target};
 use scst_core::Nanos;
 use scst_core::engine::Limits;
+use scst_core::handler::ControlSettings;
 use scst_core::ids::{CmdId, DeviceId};
 use scst_core::shard::{Control, Notice};
 use scst_scsi::TaskManagementFunction as F;
@@ -170,4 +171,73 @@ fn a_device_goes_when_its_last_parked_command_has_ended() {
     assert_eq!(w.nodes[0].notices.last(), Some(&Notice::DeviceRemoved(DeviceId(0))));
     assert_eq!(w.nodes[1].notices, [Notice::DeviceRemoved(DeviceId(0))]);
     w.assert_clean();
+}
+
+#[test]
+fn an_ordered_command_of_the_whole_unit_does_not_meet_a_parked_write_either() {
+    // The write is parked before it comes, or while it waits for its turn to be alone.
+    for before in [true, false] {
+        let mut w = World::with(2, Limits::default(), ControlSettings::default());
+        let (s, b, c) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"), w.login(0, "iqn.c"));
+        let (_, hung) = w.simple(0, s, &write(4));
+        w.data(0, hung, Ok(()));
+        let (compared, in_the_way) = w.simple(0, c, &[0x89, 0, 0, 0, 0, 9, 0, 0, 1, 0]);
+        let mut ordered = 0;
+        for first in [before, !before] {
+            if first {
+                w.nodes[0].shard.session_down(w.now, s);
+                w.run(0);
+                w.pass(Nanos::from_secs(1));
+            } else {
+                ordered = w.send(0, b, 0, &read(4), TaskAttribute::Ordered);
+            }
+        }
+        w.nodes[0].driver.seen.clear();
+        w.finish(0, in_the_way);
+        w.expect(0, &[good(compared)]);
+        assert_eq!(w.executing(0), [hung]);
+        w.finish(0, hung);
+        let [waiting] = w.executing(0)[..] else { panic!("it has its turn") };
+        w.finish(0, waiting);
+        w.expect(0, &[Seen::Unparked(hung), good(ordered)]);
+        w.assert_clean();
+        w.assert_nothing_waits();
+    }
+}
+
+#[test]
+fn what_has_to_be_alone_gives_up_in_time_when_a_parked_write_is_in_its_way() {
+    let mut w = World::with(1, Limits::default(), ControlSettings::default());
+    let b = w.login(0, "iqn.b");
+    let (_, hung) = stuck(&mut w, &write(4));
+    let caw = w.simple(0, b, &[0x89, 0, 0, 0, 0, 4, 0, 0, 1, 0]).0;
+    let ordered = w.send(0, b, 0, &read(4), TaskAttribute::Ordered);
+    w.pass(Nanos::from_secs(31));
+    let busy = |tag| Seen::Response(tag, ScsiStatus::BUSY, None);
+    w.expect(0, &[busy(caw)]);
+    assert_eq!(w.executing(0), [hung]);
+    w.pass(Nanos::from_secs(31));
+    w.expect(0, &[busy(ordered)]);
+    w.finish(0, hung);
+    w.expect(0, &[Seen::Unparked(hung)]);
+    w.assert_clean();
+    w.assert_nothing_waits();
+}
+
+#[test]
+fn a_parked_ordered_command_keeps_its_own_blocks_only() {
+    for (cdb, kept_out) in [(read(4), false), (write(4), true)] {
+        let mut w = World::with(2, Limits::default(), ControlSettings::default());
+        let (s, b) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+        let (_, hung) = w.send_with(0, s, 0, &cdb, TaskAttribute::Ordered, false);
+        w.data(0, hung, Ok(()));
+        w.nodes[0].shard.session_down(w.now, s);
+        w.run(0);
+        w.pass(Nanos::from_secs(1));
+        assert!(w.nodes[0].driver.seen.contains(&Seen::Closed(s)));
+        let (_, apart) = w.simple(1, b, &read(9));
+        let (_, same) = w.simple(1, b, &read(4));
+        let executing = if kept_out { vec![hung, apart] } else { vec![hung, apart, same] };
+        assert_eq!(w.executing(0), executing);
+    }
 }

@@ -510,3 +510,17 @@ fn sense_data_of_a_real_device_are_passed_on_as_they_are() {
     w.finish(0, b);
     assert_eq!(w.nodes[0].shard.engine().response(b).unwrap().emit_sense(&mut sent), 0);
 }
+
+#[test]
+fn a_map_does_not_show_the_device_that_had_the_place_before() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    w.set_target(target(rows(&[(0, DeviceId(0).successor().0, false), (1, 1, false)])));
+    w.nodes[0].driver.seen.clear();
+    for _ in 0..2 {
+        let (t, _) = w.simple(0, s, &READ_1);
+        w.expect(0, &[Seen::Response(t, ScsiStatus::CHECK_CONDITION, Some((5, 0x2500)))]);
+    }
+    w.control(0, Control::RemoveDevice(DeviceId(0)));
+    assert_eq!(w.nodes[0].notices, [Notice::DeviceRemoved(DeviceId(0))], "nothing uses it");
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::common::{CAW, EXCLUSIVE, READ_1, Seen, WRITE_1, World, good, new_command, rows, target};
-use scst_core::event::DataError;
+use scst_core::event::{DataError, Message};
 use scst_core::handler::{ControlSettings, Outcome, SideEffects};
 use scst_core::ids::DeviceId;
 use scst_core::shard::Control;
@@ -392,4 +392,82 @@ fn functions_reach_commands_whose_lun_is_gone() {
         let late = w.tmf(0, s, function, Some(a));
         w.expect(0, &[Seen::Tmf(late, R::IncorrectLun)]);
     }
+}
+
+/// The session ends while a function of it is in progress.
+fn close(w: &mut World, node: usize, session: scst_core::ids::SessionId) {
+    w.nodes[node].shard.session_down(w.now, session);
+    w.run(node);
+}
+
+#[test]
+fn clear_task_set_does_not_become_a_reset_when_its_session_ends() {
+    let mut w = World::with(1, Limits::default(), ControlSettings::default());
+    let (s, other) = (w.login(0, "iqn.a"), w.login(0, "iqn.b"));
+    let (t, slow) = w.simple(0, other, &READ_1);
+    w.tmf(0, s, F::ClearTaskSet, None);
+    close(&mut w, 0, s);
+    w.expect(0, &[Seen::Closed(s)]);
+    w.finish(0, slow);
+    w.expect(0, &[good(t)]);
+    assert_eq!(w.media[0].borrow().resets, 0);
+    w.assert_nothing_waits();
+}
+
+#[test]
+fn a_reset_whose_session_has_ended_keeps_nothing_out() {
+    for function in [F::LogicalUnitReset, F::TargetReset] {
+        let mut w = World::new(2);
+        let (s, other) = (w.login(0, "iqn.a"), w.login(1, "iqn.b"));
+        let (t, hung) = w.simple(1, other, &READ_1);
+        w.tmf(0, s, function, None);
+        close(&mut w, 0, s);
+        let (_, next) = w.simple(1, other, &READ_1);
+        assert_eq!(w.executing(0), [hung, next]);
+        w.finish(1, hung);
+        w.expect(1, &[good(t)]);
+        w.finish(1, next);
+        w.assert_nothing_waits();
+    }
+}
+
+#[test]
+fn a_command_does_not_vanish_when_its_data_come_to_rest_after_the_function_has_failed() {
+    let mut w = World::new(1);
+    let s = w.login(0, "iqn.a");
+    let (t, a) = w.simple(0, s, &WRITE_1);
+    let tmf = w.tmf(0, s, F::AbortTask, Some(a));
+    w.pass(Nanos::from_secs(13));
+    w.expect(0, &[Seen::RequestData(t, 512), Seen::AbortData(t), Seen::Tmf(tmf, R::Failed)]);
+    w.data(0, a, Err(DataError::Stopped));
+    w.expect(0, &[Seen::Response(t, ScsiStatus::TASK_ABORTED, None)]);
+    w.assert_clean();
+}
+
+#[test]
+fn every_engine_hears_of_a_reset_that_was_given_up_while_the_device_was_reset() {
+    let mut w = World::new(2);
+    let (s, holder) = (w.login(1, "iqn.a"), w.login(0, "iqn.b"));
+    let reserved = w.send(0, holder, 0, &[0x16, 0, 0, 0, 0, 0], TaskAttribute::Simple);
+    w.expect(0, &[good(reserved)]);
+    w.prompt = false;
+    let reset = w.tmf(1, s, F::LogicalUnitReset, None);
+    while let Some((to, message)) = w.wire.pop_front() {
+        let alone = matches!(message, Message::BarrierGranted { .. });
+        w.nodes[to].shard.message(w.now, message);
+        if alone {
+            break;
+        }
+        w.run(to);
+    }
+    // The shard has not run when the time is over.
+    w.now = w.now.after(Nanos::from_secs(13));
+    w.nodes[1].shard.handle_timeout(w.now);
+    w.run(1);
+    w.deliver_messages();
+    assert_eq!(w.media[0].borrow().resets, 1);
+    w.expect(1, &[Seen::Tmf(reset, R::Failed)]);
+    let ready = w.send(1, s, 0, &[0; 6], TaskAttribute::Simple);
+    w.expect(1, &[Seen::Response(ready, CHECK, Some((6, 0x2900)))]);
+    assert_eq!(w.nodes[1].shard.poll_timeout().filter(|at| *at > w.now.after(Nanos::from_secs(1))), None);
 }
