@@ -6,6 +6,8 @@ mod common;
 #[path = "daemon/log.rs"]
 mod log;
 mod statistics;
+#[path = "daemon/storage.rs"]
+mod storage;
 #[path = "daemon/unopened.rs"]
 mod unopened;
 

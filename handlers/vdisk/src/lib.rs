@@ -18,11 +18,15 @@
 
 mod answer;
 mod backing;
+mod claim;
 mod config;
 mod counters;
 mod direct;
 mod disk;
+mod errors;
 mod fault;
+mod holder;
+mod identity;
 mod mapped;
 mod null;
 mod plan;
@@ -33,6 +37,8 @@ mod shared;
 mod task;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{ConfigError, Kind, MAX_BLOCK_SIZE, VdiskConfig};
 pub use disk::{Change, OpenError, OpenShard, ShardLink, Status, Vdisk};
+pub use errors::{ErrorCount, ErrorKind};
