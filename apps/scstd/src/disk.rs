@@ -8,6 +8,7 @@ use scst_config::{Device, HandlerKind};
 use scst_handler_perf::{PerfConfig, PerfDevice};
 use scst_handler_vdisk::{Change, ErrorCount, ErrorKind, Kind, OpenShard, ShardLink, Vdisk, VdiskConfig};
 use scst_reactor::backend::FileRegistry;
+use scst_scsi::Asc;
 
 use crate::reactor_loop::{DeviceHalf, DeviceLink, DeviceSource};
 
@@ -106,6 +107,15 @@ impl Disk {
             Some(vdisk) if yields => vdisk.yield_file(),
             Some(vdisk) => vdisk.keep_file(),
             None => {}
+        }
+    }
+
+    /// What initiators have to be told that know another disk under the same name: see [`Vdisk::differences_from`].
+    pub fn differences_from(&self, old: &Self) -> Vec<Asc> {
+        match (self.vdisk(), old.vdisk()) {
+            (Some(new), Some(old)) => new.differences_from(old),
+            // Disks of different kinds have little in common.
+            _ => vec![Asc::CAPACITY_DATA_CHANGED, Asc::INQUIRY_DATA_CHANGED, Asc::MODE_PARAMETERS_CHANGED],
         }
     }
 

@@ -16,6 +16,7 @@
 //! What it never does: block on the data path, hide an error of the storage, or call anything durable after a flush has failed.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod answer;
 mod backing;
 mod claim;

@@ -29,6 +29,7 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 const LISTEN_RETRY: Duration = Duration::from_millis(50);
 
 const ADD_DEVICE: &str = "add a device";
+const ANNOUNCE: &str = "announce what is different";
 const REMOVE_DEVICE: &str = "remove a device";
 
 /// What became of a difference.
@@ -99,6 +100,7 @@ impl Control {
         for name in touched {
             self.send_target(&name, &mut outcome);
         }
+        self.announce_replaced(&replaced);
         let gone = changes.iter().filter_map(|c| match c {
             Change::RemoveTarget { name, .. } => Some(name),
             _ => None,
@@ -115,6 +117,23 @@ impl Control {
         self.await_all(asked, REMOVE_DEVICE);
         outcome.listening = self.listen();
         outcome
+    }
+
+    /// Tells the initiators what is different of a device that has taken the place of another, beside the reset that it is for
+    /// them: they have nexuses with the new one now.
+    fn announce_replaced(&mut self, replaced: &[OpenDevice]) {
+        let differences = |old: &OpenDevice| {
+            let new = self.devices.get(old.disk.name())?;
+            Some((new.id, new.disk.differences_from(&old.disk)))
+        };
+        let news: Vec<_> = replaced.iter().filter_map(differences).collect();
+        let mut asked = Asked::default();
+        for (device, differences) in news {
+            for asc in differences {
+                self.ask_ahead(&mut asked, ANNOUNCE, || Request::Attention { device, asc });
+            }
+        }
+        self.await_all(asked, ANNOUNCE);
     }
 
     /// Lets other devices use the files of these, or takes that back.
@@ -346,7 +365,11 @@ impl Control {
 
     /// Learns what has become of the files of devices: away, back, write-protected; and whether storage has failed.
     pub(super) fn look_for_files(&mut self) {
-        self.lookout.look(self.devices.values().map(|open| (open.id, open.disk.clone())));
+        let look = |open: &OpenDevice| {
+            let disk = open.disk.clone();
+            (open.id, move || disk.look())
+        };
+        self.lookout.look(self.devices.values().map(look));
         let back: Vec<_> = self.devices.values().filter_map(|open| Some((open.id, open.disk.poll()?))).collect();
         for (device, change) in back {
             self.spread(device, change);

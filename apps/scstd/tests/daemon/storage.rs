@@ -163,31 +163,56 @@ fn a_reload_hands_files_over() {
     daemon.wait_for_log("device c uses the same file").unwrap();
 }
 
-/// A device that is write-protected while it serves says so, and what it is before that, too.
+/// A disk over storage that becomes write-protected while it serves, and writable again.
+fn write_protection(configuration: &str, storage: &Path, protect: [&str; 2], allow: [&str; 2]) {
+    let mut daemon = Scstd::start_with(options(configuration, &[])).unwrap();
+    let mut host = login(&daemon, HOST);
+    assert_eq!(write_protect(&mut host), 0);
+
+    run(protect, storage);
+    daemon.wait_for_log("the storage is write-protected").unwrap();
+    attention(&mut host, MODE_PARAMETERS_CHANGED);
+    assert_eq!(write_protect(&mut host), 0x80);
+    assert_eq!(kcq(&mut host, Command::write_blocks(0, 0, 512, blocks(1, 1))), Some((7, 0x27, 0)));
+    host.run(Command::read_blocks(0, 0, 1, 512)).unwrap();
+
+    run(allow, storage);
+    daemon.wait_for_log("the storage can be written again").unwrap();
+    attention(&mut host, MODE_PARAMETERS_CHANGED);
+    assert_eq!(write_protect(&mut host), 0);
+    host.run(Command::write_blocks(0, 0, 512, blocks(1, 1))).unwrap();
+}
+
 #[test]
-fn a_write_protected_block_device_says_so() {
+fn an_immutable_file_is_write_protected() {
+    let disks = Disks::new(&[("disk1", 1 << 20)]);
+    let configuration = config(&disk(&disks, "disk1", ""), "LUN 0 disk1");
+    write_protection(&configuration, &disks.path("disk1"), ["chattr", "+i"], ["chattr", "-i"]);
+}
+
+#[test]
+fn a_block_device_that_was_set_read_only_is_write_protected() {
     for handler in ["vdisk_fileio", "vdisk_blockio"] {
         let dir = tempfile::tempdir().unwrap();
         let device = LoopDevice::new(&dir.path().join("image"), 1 << 20, 512).unwrap_or_else(|e| panic!("{e:#}"));
         let text = format!("DEVICE disk {{\n filename {}\n}}\n", device.path().display());
         let text = config(&text, "LUN 0 disk").replace("HANDLER vdisk_fileio", &format!("HANDLER {handler}"));
-        let mut daemon = Scstd::start_with(options(&text, &[])).unwrap();
-        let mut host = login(&daemon, HOST);
-        assert_eq!(write_protect(&mut host), 0);
-
-        blockdev("--setro", device.path());
-        daemon.wait_for_log("the storage is write-protected").unwrap();
-        attention(&mut host, MODE_PARAMETERS_CHANGED);
-        assert_eq!(write_protect(&mut host), 0x80);
-        assert_eq!(kcq(&mut host, Command::write_blocks(0, 0, 512, blocks(1, 1))), Some((7, 0x27, 0)));
-        host.run(Command::read_blocks(0, 0, 1, 512)).unwrap();
-
-        blockdev("--setrw", device.path());
-        daemon.wait_for_log("the storage can be written again").unwrap();
-        attention(&mut host, MODE_PARAMETERS_CHANGED);
-        assert_eq!(write_protect(&mut host), 0);
-        host.run(Command::write_blocks(0, 0, 512, blocks(1, 1))).unwrap();
+        write_protection(&text, device.path(), ["blockdev", "--setro"], ["blockdev", "--setrw"]);
     }
+}
+
+#[test]
+fn a_block_device_that_is_read_only_from_the_start_is_write_protected() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = LoopDevice::new(&dir.path().join("image"), 1 << 20, 512).unwrap_or_else(|e| panic!("{e:#}"));
+    run(["blockdev", "--setro"], device.path());
+    let text = format!("DEVICE disk {{\n filename {}\n}}\n", device.path().display());
+    let mut daemon = Scstd::start_with(options(&config(&text, "LUN 0 disk"), &[])).unwrap();
+    let mut host = login(&daemon, HOST);
+    assert_eq!(write_protect(&mut host), 0x80);
+    daemon.wait_for_log("the storage is write-protected").unwrap();
+    // A loop device keeps this for what it is set up for next.
+    run(["blockdev", "--setrw"], device.path());
 }
 
 /// Waits for a unit attention.
@@ -200,8 +225,9 @@ fn write_protect(host: &mut Initiator) -> u8 {
     host.run(Command::read(0, vec![0x1a, 8, 0x3f, 0, 255, 0], 255)).unwrap().data_in[2] & 0x80
 }
 
-fn blockdev(how: &str, device: &Path) {
-    assert!(process::Command::new("blockdev").arg(how).arg(device).status().unwrap().success());
+/// Runs a command on a file or block device.
+fn run([program, how]: [&str; 2], storage: &Path) {
+    assert!(process::Command::new(program).arg(how).arg(storage).status().unwrap().success());
 }
 
 #[test]
