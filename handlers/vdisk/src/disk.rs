@@ -105,7 +105,7 @@ impl ShardLink {
         if old.generation == generation {
             return;
         }
-        let file = self.shared.file().map(|open| {
+        let file = self.shared.with_file(|open| {
             let file = files.register_file(open.for_shard(self.shard), open.block_device);
             files.order_syncs(file, &open.gate);
             if let Some(pages) = &open.pages {

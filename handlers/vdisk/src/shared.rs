@@ -238,6 +238,11 @@ impl Shared {
         locked(&self.file).clone()
     }
 
+    /// Calls `f` with the open file. Nothing of it is kept, so that its claim is given up on the control thread.
+    pub(crate) fn with_file<R>(&self, f: impl FnOnce(&OpenFile) -> R) -> Option<R> {
+        locked(&self.file).as_ref().map(f)
+    }
+
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }
