@@ -1,7 +1,7 @@
 //! SCSI commands (RFC 7143 11.3).
 
-use scst_scsi::cdb::MAX_CDB_LENGTH;
 use scst_scsi::sense::SenseFormat;
+use scst_scsi::cdb::MAX_CDB_LENGTH;
 use scst_scsi::{Cdb, ScsiStatus, TaskAttribute};
 
 use crate::event::{CommandEvent, TaskHandle};
