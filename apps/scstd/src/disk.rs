@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use scst_config::rules::{self, Support};
 use scst_config::{Device, HandlerKind};
 use scst_handler_perf::{PerfConfig, PerfDevice};
-use scst_handler_vdisk::{Change, Kind, OpenShard, ShardLink, Vdisk, VdiskConfig};
+use scst_handler_vdisk::{Change, ErrorCount, ErrorKind, Kind, OpenShard, ShardLink, Vdisk, VdiskConfig};
 use scst_reactor::backend::FileRegistry;
+use scst_scsi::Asc;
 
 use crate::reactor_loop::{DeviceHalf, DeviceLink, DeviceSource};
 
@@ -84,17 +85,44 @@ impl Disk {
         self.vdisk()?.poll()
     }
 
-    /// Takes over the size of its file; opens the file anew when written data were lost, since the operator who asks
-    /// for this has repaired it.
+    /// Looks at its file: see [`Vdisk::look`]. Waits for as long as the file system does.
+    pub fn look(&self) {
+        if let Some(vdisk) = self.vdisk() {
+            vdisk.look();
+        }
+    }
+
+    /// Takes its file as it is now, since the operator asks for it: see [`Vdisk::reload`].
     ///
     /// # Errors
     /// What the system says.
     pub fn resynchronise(&self) -> Result<Option<Change>> {
         let Some(vdisk) = self.vdisk() else { return Ok(None) };
-        if vdisk.status().flush_error.is_some() {
-            return Ok(Some(vdisk.reopen()?));
+        Ok(vdisk.reload()?)
+    }
+
+    /// Lets other devices use its file, because it is about to go; or takes that back.
+    pub fn set_yields(&self, yields: bool) {
+        match self.vdisk() {
+            Some(vdisk) if yields => vdisk.yield_file(),
+            Some(vdisk) => vdisk.keep_file(),
+            None => {}
         }
-        vdisk.resync_size().with_context(|| self.behind.clone())
+    }
+
+    /// What initiators have to be told that know another disk under the same name: see [`Vdisk::differences_from`].
+    pub fn differences_from(&self, old: &Self) -> Vec<Asc> {
+        match (self.vdisk(), old.vdisk()) {
+            (Some(new), Some(old)) => new.differences_from(old),
+            // Disks of different kinds have little in common.
+            _ => vec![Asc::CAPACITY_DATA_CHANGED, Asc::INQUIRY_DATA_CHANGED, Asc::MODE_PARAMETERS_CHANGED],
+        }
+    }
+
+    /// What its storage failed to do, if it has any.
+    pub fn storage_errors(&self) -> Option<[(ErrorKind, ErrorCount); 3]> {
+        let vdisk = self.vdisk()?;
+        Some(ErrorKind::ALL.map(|kind| (kind, vdisk.storage_errors(kind))))
     }
 
     /// Makes everything written durable.

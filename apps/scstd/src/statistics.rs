@@ -9,6 +9,7 @@
 mod latency;
 mod sessions;
 mod sgv;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -17,6 +18,7 @@ use scst_core::ids::{DeviceId, ReactorId};
 use scst_core::latency::{SizeLatency, UnitLatency};
 use scst_core::shard::Shard;
 use scst_core::statistics::SessionStatistics;
+use scst_handler_vdisk::{ErrorCount, ErrorKind};
 use scst_mem::{BufferPool, PoolStatistics};
 
 /// Session slots in one part.
@@ -72,6 +74,8 @@ pub struct Statistics {
     pub reactors: BTreeMap<ReactorId, Snapshot>,
     /// Names of devices.
     pub devices: BTreeMap<DeviceId, String>,
+    /// Errors of the storage of devices that have any, by the name of the device.
+    pub storage: Vec<(String, [(ErrorKind, ErrorCount); 3])>,
 }
 
 impl Statistics {
@@ -99,6 +103,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "histograms", print: latency::print_units },
     Section { name: "sgv", print: sgv::print },
     Section { name: "sgv_sizes", print: sgv::print_sizes },
+    Section { name: "storage_errors", print: storage::print },
 ];
 
 /// The report as text: `[section]` lines, under each a table with a line of headings.

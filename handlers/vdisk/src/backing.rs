@@ -9,8 +9,10 @@ use std::sync::Arc;
 use scst_reactor::storage::{self, DirectAlignment, DirectSupport};
 use tracing::warn;
 
+use crate::claim::Claim;
 use crate::config::{ConfigError, Kind, MAX_BLOCK_SIZE, VdiskConfig};
 use crate::direct::Alignment;
+use crate::identity::Identity;
 use crate::queue::{self, Facts};
 use crate::shared::OpenFile;
 
@@ -50,11 +52,6 @@ impl Backing {
             let remedy = "name a block device, or use the handler vdisk_fileio with o_direct 1";
             return Err(refused("not a block device", remedy));
         }
-        if config.kind == Kind::Block {
-            // Nobody else may have it: a mounted file system, an array, a volume group. It cannot be held like this,
-            // because a device whose attributes change is open twice for a moment.
-            open(config, libc::O_EXCL | libc::O_DIRECT)?;
-        }
         let file = open(config, if config.is_direct() { libc::O_DIRECT } else { 0 })?;
         let bytes = size(&file, block_device).map_err(Failure::Away)?;
         let alignment = alignment(&file, block_device, config)?;
@@ -62,10 +59,13 @@ impl Backing {
             let short = format!("{bytes} bytes are less than one block of {}", config.block_size);
             return Err(Failure::Away(io::Error::new(io::ErrorKind::UnexpectedEof, short)));
         }
+        // What was opened counts, not what the path leads to now.
+        let identity = Identity::of(&file.metadata().map_err(Failure::Away)?);
+        let claim = Claim::new(config, &file, identity).map_err(Failure::Refused)?;
         let reactors = open_for_reactors(&file, config);
         let file = Arc::new(file);
-        let (gate, pages) = (Arc::default(), None);
-        let open = OpenFile { file, reactors, block_device, volatile_cache: false, gate, pages, alignment };
+        let (gate, pages, volatile_cache) = (Arc::default(), None, false);
+        let open = OpenFile { file, reactors, block_device, volatile_cache, gate, pages, alignment, identity, claim };
         let mut backing = Self { open, bytes };
         backing.open.volatile_cache = backing.facts().volatile_cache;
         Ok(backing)
@@ -91,7 +91,8 @@ fn open(config: &VdiskConfig, flags: i32) -> Result<File, Failure> {
 /// Opens it once more for each reactor. Where that fails, for want of descriptors for instance, the disk works all the
 /// same; only an error of writeback may then be told to one reactor alone.
 fn open_for_reactors(file: &File, config: &VdiskConfig) -> Vec<Arc<File>> {
-    let again = || storage::open_again(file, &config.filename, !config.read_only, config.is_direct());
+    let flags = if config.is_direct() { libc::O_DIRECT } else { 0 };
+    let again = || storage::open_again(file, &config.filename, !config.read_only, flags);
     let opened: io::Result<Vec<_>> = (0..config.reactors).map(|_| again().map(Arc::new)).collect();
     opened.unwrap_or_else(|error| {
         let (device, file) = (&config.name, config.filename.display());

@@ -63,6 +63,8 @@ pub struct VdiskConfig {
     pub nv_cache: bool,
     /// `read_only`.
     pub read_only: bool,
+    /// `share_rw` (FILEIO, BLOCKIO): others may write the file, too; without it nobody else may have it.
+    pub share_rw: bool,
     /// `removable`.
     pub removable: bool,
     /// `rotational`; None: what the block device says of itself, else yes.
@@ -150,6 +152,7 @@ impl VdiskConfig {
             write_through: false,
             nv_cache: false,
             read_only: false,
+            share_rw: false,
             removable: false,
             rotational: (kind != Kind::Block).then_some(true),
             thin_provisioned: false,
@@ -187,6 +190,7 @@ impl VdiskConfig {
             ("write_through", _) => switch(value, &mut self.write_through),
             ("nv_cache", _) => switch(value, &mut self.nv_cache),
             ("read_only", _) => switch(value, &mut self.read_only),
+            ("share_rw", Kind::File | Kind::Block) => switch(value, &mut self.share_rw),
             ("removable", _) => switch(value, &mut self.removable),
             ("rotational", _) => {
                 let mut rotational = false;

@@ -4,25 +4,25 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scst_cmdset::{DiskParameters, Provisioning};
 use scst_core::handler::HandlerShard;
 use scst_core::io::FileId;
 use scst_reactor::backend::FileRegistry;
-use scst_reactor::storage;
 use scst_scsi::Asc;
 use thiserror::Error;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use crate::backing::{self, Backing, Failure};
+use crate::backing::{Backing, Failure};
 use crate::config::{ConfigError, Kind, VdiskConfig};
 use crate::direct::Alignment;
+use crate::errors::{ErrorCount, ErrorKind};
 use crate::mapped;
 use crate::queue::Facts;
 use crate::shard::{DiskShard, LinkedFile};
 use crate::shared::{Medium, Shared};
+use crate::watch::Watch;
 
 /// A flush of a reactor that takes longer than this does not end; the control thread does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +54,8 @@ pub struct Change {
     /// The capacity is another one.
     pub capacity_changed: bool,
     /// The unit attention to report: DEVICE INTERNAL RESET when cached writes may be lost, else NOT READY TO READY
-    /// CHANGE or CAPACITY DATA HAS CHANGED.
+    /// CHANGE, CAPACITY DATA HAS CHANGED, or MODE PARAMETERS CHANGED for write-protection. When the capacity is another one,
+    /// CAPACITY DATA HAS CHANGED is to be reported in any case.
     pub attention: Asc,
 }
 
@@ -74,10 +75,9 @@ pub struct Status {
 /// A virtual disk: what the control plane holds.
 #[derive(Debug)]
 pub struct Vdisk {
-    config: VdiskConfig,
-    shared: Arc<Shared>,
-    /// The operator has been told of the flush that failed.
-    told: AtomicBool,
+    pub(crate) config: VdiskConfig,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) watch: Watch,
 }
 
 /// A disk's half for one reactor, and the reactor's handle to its file.
@@ -105,7 +105,7 @@ impl ShardLink {
         if old.generation == generation {
             return;
         }
-        let file = self.shared.file().map(|open| {
+        let file = self.shared.with_file(|open| {
             let file = files.register_file(open.for_shard(self.shard), open.block_device);
             files.order_syncs(file, &open.gate);
             if let Some(pages) = &open.pages {
@@ -141,7 +141,7 @@ impl Vdisk {
             let shared = Shared::new(disk, Medium::Null { read_zero: config.read_zero });
             shared.set_bytes(if config.dummy { 0 } else { config.size });
             shared.install(None);
-            return Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) });
+            return Ok(Self { config, shared: Arc::new(shared), watch: Watch::default() });
         }
         let backing = match Backing::open(&config) {
             Ok(backing) => Some(backing),
@@ -163,7 +163,9 @@ impl Vdisk {
             shared.set_bytes(backing.bytes);
             shared.install(Some(mapped::open_file(backing, &config)));
         }
-        Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) })
+        let disk = Self { config, shared: Arc::new(shared), watch: Watch::default() };
+        disk.look_at_protection();
+        Ok(disk)
     }
 
     /// A FILEIO disk of so many bytes over files that only back-ends know (the simulator's); its shards come from
@@ -190,7 +192,7 @@ impl Vdisk {
         shared.install(None);
         shared.set_volatile_cache(facts.volatile_cache);
         shared.align(Alignment { memory: 512, sector: config.block_size });
-        Ok(Self { config, shared: Arc::new(shared), told: AtomicBool::new(false) })
+        Ok(Self { config, shared: Arc::new(shared), watch: Watch::default() })
     }
 
     /// The disk's half for one reactor. To be called on the reactor's thread, with its back-end.
@@ -241,78 +243,13 @@ impl Vdisk {
     }
 
     /// Errno of the first flush that failed since the file was opened, on whatever reactor.
-    fn flush_error(&self) -> Option<i32> {
+    pub(crate) fn flush_error(&self) -> Option<i32> {
         self.shared.flush_error().or_else(|| self.shared.sync_error())
     }
 
-    /// Looks whether a file that was away is back, and tells the operator, once, that written data may be lost. Cheap while the
-    /// disk is ready; to be called every few seconds from the control thread, where it may block.
-    pub fn poll(&self) -> Option<Change> {
-        if let Some(errno) = self.flush_error()
-            && !self.told.swap(true, Ordering::Relaxed)
-        {
-            let (device, file) = (&self.config.name, self.config.filename.display());
-            let error = io::Error::from_raw_os_error(errno);
-            error!(
-                device, %file,
-                "written data may be lost: {error}; no flush and no durable write succeeds until the storage is repaired \
-                 and the configuration is loaded again (SIGHUP)"
-            );
-        }
-        if self.shared.is_online() {
-            return None;
-        }
-        let change = self.reopen().ok()?;
-        info!(device = self.config.name, "the file is back");
-        Some(change)
-    }
-
-    /// Opens the file anew: after a flush that failed, when the storage has been repaired, or when the file has been
-    /// replaced by another. Blocks.
-    ///
-    /// # Errors
-    /// The file is away or does not fit the configuration; nothing changes then.
-    pub fn reopen(&self) -> Result<Change, OpenError> {
-        if self.config.kind == Kind::Null {
-            return Ok(Change { reopened: false, capacity_changed: false, attention: Asc::NOT_READY_TO_READY_CHANGE });
-        }
-        let backing = Backing::open(&self.config).map_err(|failure| match failure {
-            Failure::Refused(error) => OpenError::Config(error),
-            Failure::Away(source) => OpenError::Away {
-                device: self.config.name.clone(),
-                path: self.config.filename.display().to_string(),
-                source,
-            },
-        })?;
-        let was_open = self.shared.file().is_some();
-        if self.flush_error().is_some() {
-            // What could not be written back is still read from the page cache, as if it were there.
-            storage::drop_clean_pages(&backing.open.file);
-        }
-        let capacity_changed = self.shared.set_bytes(backing.bytes);
-        self.told.store(false, Ordering::Relaxed);
-        self.shared.install(Some(mapped::open_file(backing, &self.config)));
-        let attention = match was_open {
-            // What was cached and not flushed may have gone with the old file, as in a power loss.
-            true => Asc::DEVICE_INTERNAL_RESET,
-            false => Asc::NOT_READY_TO_READY_CHANGE,
-        };
-        Ok(Change { reopened: true, capacity_changed, attention })
-    }
-
-    /// Takes over the size that the file has now. Blocks.
-    ///
-    /// # Errors
-    /// What the system says when asked for the size.
-    pub fn resync_size(&self) -> io::Result<Option<Change>> {
-        let Some(open) = self.shared.file() else { return Ok(None) };
-        let bytes = backing::size(&open.file, open.block_device)?;
-        let changed = self.shared.set_bytes(bytes);
-        if changed {
-            info!(device = self.config.name, bytes, "new size");
-        }
-        let change = Change { reopened: false, capacity_changed: true, attention: Asc::CAPACITY_DATA_CHANGED };
-        Ok(changed.then_some(change))
+    /// Counts what the storage failed to do since the disk was made.
+    pub fn storage_errors(&self, kind: ErrorKind) -> ErrorCount {
+        self.shared.errors.count(kind)
     }
 
     /// Sets the size of a NULLIO disk.
@@ -339,7 +276,11 @@ impl Vdisk {
             return Err(io::Error::from_raw_os_error(errno));
         }
         let Some(open) = self.shared.file() else { return Ok(()) };
-        open.gate.sync(PATIENCE, || open.file.sync_data())
+        open.gate.sync(PATIENCE, || open.file.sync_data())?;
+        match self.misplaced(&open) {
+            Some(trouble) if !self.config.read_only => Err(io::Error::new(io::ErrorKind::NotFound, trouble)),
+            _ => Ok(()),
+        }
     }
 }
 

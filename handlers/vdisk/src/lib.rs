@@ -16,13 +16,18 @@
 //! What it never does: block on the data path, hide an error of the storage, or call anything durable after a flush has failed.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod answer;
 mod backing;
+mod claim;
 mod config;
 mod counters;
 mod direct;
 mod disk;
+mod errors;
 mod fault;
+mod holder;
+mod identity;
 mod mapped;
 mod null;
 mod plan;
@@ -33,6 +38,8 @@ mod shared;
 mod task;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{ConfigError, Kind, MAX_BLOCK_SIZE, VdiskConfig};
 pub use disk::{Change, OpenError, OpenShard, ShardLink, Status, Vdisk};
+pub use errors::{ErrorCount, ErrorKind};

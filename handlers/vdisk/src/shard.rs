@@ -190,7 +190,7 @@ impl DiskShard {
             return None;
         }
         if write {
-            let read_only = shared.disk.read_only || cmd.read_only;
+            let read_only = shared.disk.read_only || cmd.read_only || shared.is_storage_protected();
             if check_writable(read_only, shared.is_write_protected()).is_err() || cmd.sg.bytes() < parsed.length {
                 return None;
             }
@@ -287,9 +287,12 @@ impl DiskShard {
         if result <= 0 {
             let lba = cmd.parsed.lba;
             let doing = if write { Doing::Write(lba) } else { Doing::Read(lba) };
-            // Nothing moved, without an error: the file ends before the capacity.
-            let errno = if result == 0 { libc::EIO } else { -result };
-            return Execution::Done(task::fail(&self.shared, doing, errno, durable && !apart));
+            let durable = durable && !apart;
+            return Execution::Done(match -result {
+                // Nothing moved, without an error: the file ends before the capacity.
+                0 => task::cut(&self.shared, doing, durable),
+                errno => task::fail(&self.shared, doing, errno, durable),
+            });
         }
         let (plan, outcome) = if write {
             (Plan::of(plan::write(bytes, 0, durable, apart)), Outcome::good(0))

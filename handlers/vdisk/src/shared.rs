@@ -9,8 +9,11 @@ use scst_core::handler::ControlSettings;
 use scst_mem::FilePages;
 use scst_reactor::SyncGate;
 
+use crate::claim::Claim;
 use crate::counters::Counters;
 use crate::direct::Alignment;
+use crate::errors::StorageErrors;
+use crate::identity::Identity;
 
 /// What is behind the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +49,10 @@ pub(crate) struct OpenFile {
     pub(crate) pages: Option<Arc<FilePages>>,
     /// What O_DIRECT asks for.
     pub(crate) alignment: Alignment,
+    /// Which file it is.
+    pub(crate) identity: Identity,
+    /// Keeps others from writing it.
+    pub(crate) claim: Arc<Claim>,
 }
 
 impl OpenFile {
@@ -74,6 +81,8 @@ pub(crate) struct Shared {
     generation: AtomicU32,
     write_cache: AtomicBool,
     software_write_protect: AtomicBool,
+    /// The storage cannot be written.
+    storage_protected: AtomicBool,
     syncs_apart: AtomicBool,
     /// Errno of a flush that failed, 0 if none did. The kernel reports a lost write to one flush only and counts the
     /// pages as clean after that, so it is kept here until the file is reopened.
@@ -84,6 +93,8 @@ pub(crate) struct Shared {
     pages: Mutex<ModePages>,
     file: Mutex<Option<OpenFile>>,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// What the storage failed to do.
+    pub(crate) errors: StorageErrors,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +111,8 @@ impl Shared {
             syncs_apart: AtomicBool::new(!matches!(medium, Medium::File { direct: true, .. })),
             disk,
             medium,
+            storage_protected: AtomicBool::new(false),
+            errors: StorageErrors::default(),
             online: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             blocks: AtomicU64::new(0),
@@ -120,7 +133,7 @@ impl Shared {
         DiskState {
             geometry: self.geometry(),
             medium_present: self.is_ready(),
-            read_only,
+            read_only: read_only || self.is_storage_protected(),
             software_write_protect: self.is_write_protected(),
         }
     }
@@ -133,6 +146,16 @@ impl Shared {
     /// SWP of the control mode page.
     pub(crate) fn is_write_protected(&self) -> bool {
         self.software_write_protect.load(Ordering::Relaxed)
+    }
+
+    /// The storage cannot be written, whatever it was opened for: WP is one.
+    pub(crate) fn is_storage_protected(&self) -> bool {
+        self.storage_protected.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the storage can be written.
+    pub(crate) fn protect_storage(&self, protected: bool) {
+        self.storage_protected.store(protected, Ordering::Relaxed);
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
@@ -152,6 +175,15 @@ impl Shared {
     /// The storage says that it is gone; the control plane tries to open it again.
     pub(crate) fn lose(&self) {
         self.online.store(false, Ordering::Release);
+    }
+
+    /// Takes the disk away, if its file is still that of this generation.
+    pub(crate) fn lose_opening(&self, generation: u32) {
+        // `install` puts the file in its place under this lock before it says that the disk is online.
+        let _file = locked(&self.file);
+        if self.generation() == generation {
+            self.lose();
+        }
     }
 
     /// Makes a file the one behind the disk, or (None) a disk without a file ready. What flushes failed on the file
@@ -204,6 +236,11 @@ impl Shared {
 
     pub(crate) fn file(&self) -> Option<OpenFile> {
         locked(&self.file).clone()
+    }
+
+    /// Calls `f` with the open file. Nothing of it is kept, so that its claim is given up on the control thread.
+    pub(crate) fn with_file<R>(&self, f: impl FnOnce(&OpenFile) -> R) -> Option<R> {
+        locked(&self.file).as_ref().map(f)
     }
 
     pub(crate) fn generation(&self) -> u32 {

@@ -492,6 +492,17 @@ fn submit(env: &Env<'_>, cmd: &ExecCommand<'_>, cx: &mut ExecContext<'_>, op: Io
 
 /// The outcome of a failed operation, and what has to be remembered of it: `durable` for a write that was to be durable.
 pub(crate) fn fail(shared: &Shared, doing: Doing, errno: i32, durable: bool) -> Outcome {
+    shared.errors.note(doing, errno);
+    failed(shared, doing, errno, durable)
+}
+
+/// The outcome of an operation that moved nothing, without an error: the file ends before the capacity.
+pub(crate) fn cut(shared: &Shared, doing: Doing, durable: bool) -> Outcome {
+    shared.errors.note(doing, 0);
+    failed(shared, doing, libc::EIO, durable)
+}
+
+fn failed(shared: &Shared, doing: Doing, errno: i32, durable: bool) -> Outcome {
     if fault::is_gone(errno) {
         shared.lose();
     }
@@ -506,12 +517,12 @@ pub(crate) fn fail(shared: &Shared, doing: Doing, errno: i32, durable: bool) -> 
 
 /// The file ends before the capacity: it was cut behind our back. The blocks are unreadable until it is whole again.
 fn end_of_file(bytes: Bytes, done: u64, env: &Env<'_>) -> Outcome {
-    fail(env.shared, Doing::Read((bytes.offset + done) / u64::from(env.shared.disk.block_size)), libc::EIO, false)
+    cut(env.shared, Doing::Read((bytes.offset + done) / u64::from(env.shared.disk.block_size)), false)
 }
 
 /// A write of nothing, without an error: there is no sense in trying again.
 fn not_written(bytes: Bytes, done: u64, env: &Env<'_>) -> Outcome {
-    fail(env.shared, Doing::Write((bytes.offset + done) / u64::from(env.shared.disk.block_size)), libc::EIO, false)
+    cut(env.shared, Doing::Write((bytes.offset + done) / u64::from(env.shared.disk.block_size)), false)
 }
 
 /// Reads the UNMAP parameter list out of the data-out.

@@ -1,6 +1,8 @@
 //! Stories of CDBs through a shard, over a disk in memory.
 
+mod away;
 mod cache;
+mod claims;
 mod control;
 mod direct;
 mod faults;

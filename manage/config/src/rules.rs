@@ -120,6 +120,14 @@ pub const GLOBAL: Table = &[&[
 /// Attributes of `HANDLER`.
 pub const HANDLER: Table = &[&[no_effect("trace_level", Kind::Text(256), "", LOG)]];
 
+/// Of disks with a file that others can have.
+const SHARE_RW: Rule = rule(
+    "share_rw",
+    BOOL,
+    "0",
+    "Others may write the file, too, as in a cluster; else it is locked, and no other DEVICE or program may.",
+);
+
 /// Of disks whose writes may be cached.
 const CACHE: &[Rule] = &[
     rule("write_through", BOOL, "0", "Every write is durable before it is answered; the disk reports no write cache."),
@@ -128,7 +136,7 @@ const CACHE: &[Rule] = &[
 
 /// Attributes of `DEVICE` under `HANDLER vdisk_fileio`.
 pub const VDISK_FILEIO: Table = &[
-    &[rule("filename", Kind::Path, "", "The backing file or block device. Required.")],
+    &[rule("filename", Kind::Path, "", "The backing file or block device. Required."), SHARE_RW],
     CACHE,
     &[
         rule("o_direct", BOOL, "0", "Opens the file with O_DIRECT, past the page cache."),
@@ -155,7 +163,10 @@ pub const VDISK_FILEIO: Table = &[
 
 /// Attributes of `DEVICE` under `HANDLER vdisk_blockio`.
 pub const VDISK_BLOCKIO: Table = &[
-    &[rule("filename", Kind::Path, "", "The block device; it is read and written past the page cache. Required.")],
+    &[
+        rule("filename", Kind::Path, "", "The block device; it is read and written past the page cache. Required."),
+        SHARE_RW,
+    ],
     CACHE,
     &[
         rule(

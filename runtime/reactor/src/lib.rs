@@ -4,6 +4,7 @@
 //!   [`sim::SimBackend`]; all pass the same conformance tests (`tests/conformance.rs`).
 //! * [`open`] picks one of the real ones by probing and logs why.
 //! * [`storage`]: what the system says of a file or block device, for the control plane.
+//! * [`lock`]: locks of open file descriptions, for the control plane.
 //! * [`process`]: limits and processors of the process itself.
 //! * [`mailbox`]: bounded channels into a reactor, from other reactors and from the control thread.
 //!
@@ -22,6 +23,7 @@ mod doorbell;
 mod file;
 pub mod interfaces;
 mod iovec;
+pub mod lock;
 pub mod mailbox;
 mod net;
 mod offload;

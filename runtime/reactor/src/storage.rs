@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+const BLKROGET: libc::Ioctl = libc::_IO(0x12, 94);
 const BLKGETSIZE64: libc::Ioctl = libc::_IOR::<usize>(0x12, 114);
 
 /// What transfers past the page cache (O_DIRECT) must be multiples of, in bytes.
@@ -86,18 +87,45 @@ pub fn block_device_bytes(device: &File) -> io::Result<u64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes) }
 }
 
+/// Tells whether an open file or block device cannot be written any more, whatever it was opened for: a block device was set
+/// read-only (blockdev --setro, losetup -r), a file system was mounted read-only or has done that itself after an error, a file
+/// is immutable or may only be appended to (chattr(1)).
+///
+/// # Errors
+/// What the system says when asked.
+pub fn is_write_protected(file: &File, block_device: bool) -> io::Result<bool> {
+    let fd = file.as_raw_fd();
+    if block_device {
+        let mut read_only: libc::c_int = 0;
+        // SAFETY: BLKROGET writes an int.
+        let result = unsafe { libc::ioctl(fd, BLKROGET as _, &raw mut read_only) };
+        return if result < 0 { Err(io::Error::last_os_error()) } else { Ok(read_only != 0) };
+    }
+    // SAFETY: all zeros is a valid statvfs for the system to overwrite.
+    let mut system: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: `system` is valid to be written to.
+    if unsafe { libc::fstatvfs(fd, &raw mut system) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeros is a valid statx for the kernel to overwrite.
+    let mut facts: libc::statx = unsafe { mem::zeroed() };
+    // SAFETY: the path is a C string, and `facts` is valid for the kernel to write to.
+    if unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut facts) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fixed = (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64;
+    Ok(system.f_flag & libc::ST_RDONLY != 0 || facts.stx_attributes & fixed != 0)
+}
+
 /// Opens a file once more: a new open file description, that is, with a memory of its own for errors of writeback, of
 /// which the kernel tells each description once. By its descriptor, so that it is the same file whatever has become of
-/// its name; where /proc is not mounted, by `path`, if that is still the same file.
+/// its name; where /proc is not mounted, by `path`, if that is still the same file. `flags` are those of open(2) beside the mode.
 ///
 /// # Errors
 /// What the system says, or that the path is another file now.
-pub fn open_again(file: &File, path: &Path, writable: bool, direct: bool) -> io::Result<File> {
+pub fn open_again(file: &File, path: &Path, writable: bool, flags: i32) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(writable);
-    if direct {
-        options.custom_flags(libc::O_DIRECT);
-    }
+    options.read(true).write(writable).custom_flags(flags);
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     let by_number = match options.open(own) {
         Ok(again) => return Ok(again),
@@ -128,7 +156,7 @@ mod tests {
         file.write_all(b"abc").unwrap();
         // The name is gone; the file is not.
         std::fs::remove_file(&path).unwrap();
-        let mut again = open_again(&file, &path, false, false).unwrap();
+        let mut again = open_again(&file, &path, false, 0).unwrap();
         let mut text = String::new();
         again.read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");
@@ -140,6 +168,8 @@ mod tests {
     #[test]
     fn a_file_is_no_block_device() {
         let file = tempfile::tempfile().unwrap();
+        assert!(!is_write_protected(&file, false).unwrap());
+        assert_eq!(is_write_protected(&file, true).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
         assert_eq!(block_device_bytes(&file).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
         assert_eq!(logical_block_size(&file).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
     }

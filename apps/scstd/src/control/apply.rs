@@ -13,6 +13,7 @@ use scst_config::{Configuration, Device, difference};
 use scst_core::Nanos;
 use scst_core::ids::{DeviceId, ReactorId};
 use scst_reactor::interfaces::interface_addresses;
+use scst_scsi::Asc;
 use scst_target_iscsi::portals_of;
 
 use super::reactors::Asked;
@@ -28,6 +29,7 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 const LISTEN_RETRY: Duration = Duration::from_millis(50);
 
 const ADD_DEVICE: &str = "add a device";
+const ANNOUNCE: &str = "announce what is different";
 const REMOVE_DEVICE: &str = "remove a device";
 
 /// What became of a difference.
@@ -50,12 +52,23 @@ impl Control {
         let changes = difference(&self.applied, wanted);
         self.wanted = wanted.clone();
         self.unopened.clear();
+        let going: Vec<&String> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::RemoveDevice { name } | Change::ReplaceDevice { name, .. } => Some(name),
+                _ => None,
+            })
+            .collect();
+        // The new opens before the old goes, perhaps under another name.
+        self.yield_files(&going, true);
+        let mut kept = Vec::new();
         // A target waits for its devices; so the steps of each object come from the whole list, in phases.
         for change in &changes {
             match self.device_step(change, &mut replaced, &mut asked) {
                 Ok(()) => {}
                 Err(error) => {
                     if let Change::AddDevice { name, .. } | Change::ReplaceDevice { name, .. } = change {
+                        kept.push(name);
                         self.unopened.insert(name.clone(), format!("{error:#}"));
                     }
                     outcome.failed.push(format!("{change}: {error:#}"));
@@ -80,12 +93,14 @@ impl Control {
             }
             outcome.done.push(format!("{change}{}", self.left_out(change)));
         }
+        self.yield_files(&kept, false);
         self.await_all(asked, ADD_DEVICE);
         touched.extend(self.numbers.displaced(&self.applied));
         self.settings(&mut outcome);
         for name in touched {
             self.send_target(&name, &mut outcome);
         }
+        self.announce_replaced(&replaced);
         let gone = changes.iter().filter_map(|c| match c {
             Change::RemoveTarget { name, .. } => Some(name),
             _ => None,
@@ -102,6 +117,30 @@ impl Control {
         self.await_all(asked, REMOVE_DEVICE);
         outcome.listening = self.listen();
         outcome
+    }
+
+    /// Tells the initiators what is different of a device that has taken the place of another, beside the reset that it is for
+    /// them: they have nexuses with the new one now.
+    fn announce_replaced(&mut self, replaced: &[OpenDevice]) {
+        let differences = |old: &OpenDevice| {
+            let new = self.devices.get(old.disk.name())?;
+            Some((new.id, new.disk.differences_from(&old.disk)))
+        };
+        let news: Vec<_> = replaced.iter().filter_map(differences).collect();
+        let mut asked = Asked::default();
+        for (device, differences) in news {
+            for asc in differences {
+                self.ask_ahead(&mut asked, ANNOUNCE, || Request::Attention { device, asc });
+            }
+        }
+        self.await_all(asked, ANNOUNCE);
+    }
+
+    /// Lets other devices use the files of these, or takes that back.
+    fn yield_files(&self, names: &[&String], yields: bool) {
+        for open in names.iter().filter_map(|name| self.devices.get(*name)) {
+            open.disk.set_yields(yields);
+        }
     }
 
     /// What a step of a target does not bring yet, for the log.
@@ -310,13 +349,13 @@ impl Control {
         true
     }
 
-    /// Reads the size of every backing file again.
+    /// Takes every backing file as it is now.
     pub(super) fn resynchronise(&mut self) {
         let mut changed = Vec::new();
         for open in self.devices.values() {
             match open.disk.resynchronise() {
                 Ok(change) => changed.extend(change.map(|c| (open.id, c))),
-                Err(error) => tracing::warn!(device = open.disk.name(), "its size cannot be read: {error:#}"),
+                Err(error) => tracing::error!("{error:#}"),
             }
         }
         for (device, change) in changed {
@@ -324,8 +363,13 @@ impl Control {
         }
     }
 
-    /// Looks whether files that were away are back, and whether storage has lost data.
+    /// Learns what has become of the files of devices: away, back, write-protected; and whether storage has failed.
     pub(super) fn look_for_files(&mut self) {
+        let look = |open: &OpenDevice| {
+            let disk = open.disk.clone();
+            (open.id, move || disk.look())
+        };
+        self.lookout.look(self.devices.values().map(look));
         let back: Vec<_> = self.devices.values().filter_map(|open| Some((open.id, open.disk.poll()?))).collect();
         for (device, change) in back {
             self.spread(device, change);
@@ -336,6 +380,9 @@ impl Control {
     /// ready again must not serve anybody who has not been told.
     fn spread(&mut self, device: DeviceId, change: scst_handler_vdisk::Change) {
         self.ask_all("report a change", || Request::Attention { device, asc: change.attention });
+        if change.capacity_changed && change.attention != Asc::CAPACITY_DATA_CHANGED {
+            self.ask_all("report a size", || Request::Attention { device, asc: Asc::CAPACITY_DATA_CHANGED });
+        }
         if change.reopened {
             self.ask_all("open a file again", || Request::RefreshDevice(device));
         }

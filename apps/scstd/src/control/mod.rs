@@ -4,6 +4,7 @@
 //! that does not come within 10 s is logged and the rest goes on, so one stuck device never holds up the others.
 
 mod apply;
+mod lookout;
 mod reactors;
 pub mod reload;
 mod snapshot;
@@ -27,6 +28,7 @@ use crate::reactors::Reactors;
 use crate::signals::Signal;
 use crate::statistics::Snapshot;
 
+use lookout::Lookout;
 use snapshot::Numbers;
 
 /// How long a reactor may take to answer a request of the control plane.
@@ -88,6 +90,7 @@ pub struct Control {
     leaving: BTreeMap<DeviceId, (Disk, usize)>,
     /// Devices whose storage does not answer, and on which reactor commands wait for it.
     stuck: BTreeSet<(DeviceId, ReactorId)>,
+    lookout: Lookout,
     numbers: Numbers,
     reactors: Reactors,
     events: Receiver<Event>,
@@ -129,6 +132,7 @@ impl Control {
             devices: BTreeMap::new(),
             leaving: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            lookout: Lookout::default(),
             numbers: Numbers::default(),
             reactors,
             events,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use super::Control;
+use super::{Control, OpenDevice};
 use crate::reactor_loop::Request;
 use crate::state;
 use crate::statistics::{Statistics, report};
@@ -33,7 +33,9 @@ impl Control {
         let open = self.devices.values().map(|open| (open.id, open.disk.name()));
         let leaving = self.leaving.iter().map(|(id, (disk, _))| (*id, disk.name()));
         let devices = open.chain(leaving).map(|(id, name)| (id, name.to_owned())).collect();
-        let mut statistics = Statistics { devices, ..Statistics::default() };
+        let errors = |open: &OpenDevice| Some((open.disk.name().to_owned(), open.disk.storage_errors()?));
+        let storage = self.devices.values().filter_map(errors).collect();
+        let mut statistics = Statistics { devices, storage, ..Statistics::default() };
         self.counted.clear();
         for part in 0.. {
             let answered = self.ask_all("count", || Request::Statistics { part });

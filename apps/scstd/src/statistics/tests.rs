@@ -63,6 +63,9 @@ fn parts_of_several_reactors_make_one_report() {
     assert!(statistics.is_incomplete());
     statistics.add(ReactorId(1), Snapshot { sessions: vec![session(1, "iqn.c")], ..Snapshot::default() });
     assert!(!statistics.is_incomplete());
+    let errors = |count, errno| ErrorCount { count, errno };
+    let counts = [(ErrorKind::Read, errors(2, 0)), (ErrorKind::Write, errors(0, 0)), (ErrorKind::Flush, errors(1, 28))];
+    statistics.storage.push(("disk 1".to_owned(), counts));
     let expected = "\
 scstd 0.1 time 17 reactors 2
 
@@ -97,6 +100,10 @@ reactor size hit total merged active cached free
 1 256K 0 0 0 0 0 1
 1 512K 0 0 0 0 0 1
 1 1M 0 0 0 0 0 3
+
+[storage_errors]
+device reads read_errno writes write_errno flushes flush_errno
+disk?1 2 0 0 0 1 28
 ";
     assert_eq!(report(&statistics, "0.1", 17), expected);
 }

@@ -234,7 +234,7 @@ fn what_cannot_be_a_disk_is_refused_with_a_remedy() {
     refused(&on_file, "not a block device; name a block device, or use the handler vdisk_fileio with o_direct 1");
     let mut exclusive = OpenOptions::new();
     let mounted = exclusive.read(true).custom_flags(libc::O_EXCL).open(below.device.path()).unwrap();
-    refused(&below.config("vdisk_blockio", "blocksize 4096"), "is in use; unmount it, or stop what uses it");
+    refused(&below.config("vdisk_blockio", "blocksize 4096"), "it is in use: another program has it open for itself");
     drop(mounted);
     let daemon = below.start("vdisk_blockio", "blocksize 4096", "auto");
     assert_eq!(login(&daemon, HOST).capacity(0).unwrap().blocks, BYTES / 4096, "{TARGET}");

@@ -18,7 +18,7 @@ const TEST_UNIT_READY: [u8; 6] = [0; 6];
 
 /// Registrations of a back-end.
 #[derive(Default)]
-struct Files {
+pub(super) struct Files {
     registered: Vec<(FileId, Arc<File>, bool)>,
     next: u32,
 }
@@ -36,7 +36,7 @@ impl FileRegistry for Files {
     }
 }
 
-fn open(path: &Path, change: impl FnOnce(&mut VdiskConfig)) -> (Rig, ShardLink, Files) {
+pub(super) fn open(path: &Path, change: impl FnOnce(&mut VdiskConfig)) -> (Rig, ShardLink, Files) {
     let mut config = VdiskConfig::file("d", path);
     change(&mut config);
     let disk = Vdisk::open(config).unwrap();
@@ -46,7 +46,7 @@ fn open(path: &Path, change: impl FnOnce(&mut VdiskConfig)) -> (Rig, ShardLink, 
     (Rig::new(disk, shard.shard, io), shard.link, files)
 }
 
-fn make(path: &Path, bytes: u64) {
+pub(super) fn make(path: &Path, bytes: u64) {
     File::create(path).unwrap().set_len(bytes).unwrap();
 }
 

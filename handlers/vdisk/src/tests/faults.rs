@@ -3,6 +3,8 @@
 use scst_core::handler::{Execution, Outcome};
 use scst_scsi::{Asc, ScsiStatus, SenseData, SenseKey};
 
+use crate::ErrorKind;
+
 use super::rig::{BLOCKS, Fault, Op, disk, pattern, sixteen, ten};
 
 #[test]
@@ -45,6 +47,27 @@ fn errors_name_the_block() {
     }
     rig.faults(&[Some(Fault::Short(0))]);
     assert_eq!(rig.run(&ten(0x2a, 0, 5, 1), &[0; 512]), Outcome::check(SenseData::write_error(5)));
+}
+
+#[test]
+fn errors_are_counted_by_kind_with_the_last_errno() {
+    let mut rig = disk();
+    let counts =
+        |rig: &super::rig::Rig| ErrorKind::ALL.map(|kind| rig.disk.storage_errors(kind)).map(|e| (e.count, e.errno));
+    for errno in [libc::EIO, libc::ENOSPC] {
+        rig.faults(&[Some(Fault::Errno(errno))]);
+        rig.run(&ten(0x2a, 0, 0, 1), &[0; 512]);
+    }
+    rig.faults(&[Some(Fault::Errno(libc::EIO)), Some(Fault::Errno(libc::EAGAIN)), Some(Fault::Errno(libc::EDQUOT))]);
+    rig.run(&ten(0x28, 0, 0, 1), &[]);
+    rig.run(&ten(0x28, 0, 0, 1), &[]);
+    rig.run(&ten(0x35, 0, 0, 0), &[]);
+    assert_eq!(counts(&rig), [(1, libc::EIO), (2, libc::ENOSPC), (1, libc::EDQUOT)]);
+    // What the file does not have any more: by the one operation of a READ, and by a step of VERIFY.
+    rig.io.bytes.truncate(512);
+    rig.run(&ten(0x28, 0, 8, 1), &[]);
+    rig.run(&ten(0x2f, 0, 8, 4), &[]);
+    assert_eq!(counts(&rig)[0], (3, 0));
 }
 
 #[test]

@@ -35,6 +35,24 @@ fn read_only_disks_and_luns_refuse_to_write() {
 }
 
 #[test]
+fn storage_that_is_write_protected_makes_the_disk_so() {
+    let mut rig = disk();
+    let wp = |rig: &mut Rig| rig.read(&[0x1a, 8, 0x0a, 0, 255, 0])[2] & 0x80;
+    rig.disk.shared().protect_storage(true);
+    let protected = Outcome::check(SenseData::write_protected());
+    for cdb in [ten(0x2a, 0, 0, 1), ten(0x2a, 8, 0, 1), ten(0x41, 0, 0, 1), ten(0x2e, 0, 0, 1)] {
+        assert_eq!(rig.run(&cdb, &[0; 512]), protected, "{cdb:02x?}");
+    }
+    assert_eq!((rig.run(&ten(0x28, 0, 0, 1), &[]), wp(&mut rig)), (Outcome::good(512), 0x80));
+    let change = rig.disk.poll().unwrap();
+    assert_eq!((change.attention, change.reopened), (Asc::MODE_PARAMETERS_CHANGED, false));
+    assert_eq!(rig.disk.poll(), None);
+    rig.disk.shared().protect_storage(false);
+    assert_eq!(rig.disk.poll().unwrap().attention, Asc::MODE_PARAMETERS_CHANGED);
+    assert_eq!((rig.run(&ten(0x2a, 0, 0, 1), &[0; 512]), wp(&mut rig)), (Outcome::good(0), 0));
+}
+
+#[test]
 fn a_removable_medium_leaves_and_comes_back() {
     let mut rig = file_disk(|c| c.removable = true);
     rig.removal_prevented = true;

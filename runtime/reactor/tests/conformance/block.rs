@@ -157,7 +157,7 @@ fn each_open_file_hears_of_lost_data_itself() {
     let device = LoopDevice::new(&image, BYTES, 4096).unwrap_or_else(|e| panic!("{e:#}"));
     let open = || OpenOptions::new().read(true).write(true).open(device.path()).unwrap();
     let (first, shared) = (open(), open());
-    let again = storage::open_again(&shared, device.path(), true, false).unwrap();
+    let again = storage::open_again(&shared, device.path(), true, 0).unwrap();
     let same = shared.try_clone().unwrap();
     std::os::unix::fs::FileExt::write_all_at(&first, &vec![1; 4 << 20], 0).unwrap();
     let failed = |result: io::Result<()>| result.is_err();
