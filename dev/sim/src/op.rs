@@ -350,7 +350,7 @@ impl Op {
             (_, Some((5, ..))) => matches!(self.kind, Kind::Other),
             (_, Some((7, 0x27, 7))) => disk.enospc > 0,
             (_, Some((7, 0x27, 0))) => chaos.maps > 0,
-            (_, Some((0xb, ..))) => functions || chaos.resets > 0,
+            (_, Some((0xb, ..))) => functions || chaos.resets > 0 || disk.hang > 0,
             (_, Some((0xe, ..))) => matches!(self.kind, Kind::CompareAndWrite { .. }),
             _ => false,
         };

@@ -50,8 +50,8 @@ fn challenge(login: &mut RawLogin) -> (String, Vec<u8>) {
 
 #[test]
 fn a_reflected_challenge_proves_nothing() {
-    // The same secret both ways is the operator's mistake that reflection needs.
-    let access = "IncomingUser \"joe 12charsecret\"\nOutgoingUser \"joe 12charsecret\"";
+    // The same secret both ways, which reflection needs, is refused with the configuration.
+    let access = "IncomingUser \"joe 12charsecret\"\nOutgoingUser \"disk 13charssecret\"";
     let stage = Stage::new("auto", access, &[]);
     let portal = stage.daemon.portal();
     let hex = |bytes: &[u8]| Notation::Hex.encode(bytes);
