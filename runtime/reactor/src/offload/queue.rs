@@ -49,6 +49,10 @@ pub(super) struct Queue {
     runnable: VecDeque<LaneId>,
     pub(super) limits: Threads,
     pub(super) threads: u32,
+    /// Threads that are at a job.
+    running: u32,
+    /// Jobs that wait for a thread.
+    waiting: u32,
     /// Threads that wait for a job.
     pub(super) idle: u32,
     /// How many of these have been woken for a job and have not noticed yet.
@@ -64,6 +68,8 @@ impl Queue {
             runnable: VecDeque::new(),
             limits,
             threads: 0,
+            running: 0,
+            waiting: 0,
             idle: 0,
             woken: 0,
             stop: false,
@@ -103,17 +109,22 @@ impl Queue {
         let lane = self.lane(id);
         lane.newest = place;
         lane.waiting += 1;
+        self.waiting += 1;
+        let lane = self.lane(id);
         let needed = lane.running + lane.waiting;
         self.settle(id);
         // Above its limit the next one that ends is followed by this.
         (place, if needed > self.limits.per_file { Wants::Nothing } else { self.call() })
     }
 
-    /// Calls one more thread.
+    /// Calls one more thread, unless there is one for each job that waits: one that has just started or ended a job looks
+    /// for another before it waits.
     fn call(&mut self) -> Wants {
         if self.woken < self.idle {
             self.woken += 1;
             Wants::Wake
+        } else if self.waiting <= self.threads - self.running {
+            Wants::Nothing
         } else if self.threads < self.limits.most {
             let count = self.limits.stay.saturating_sub(self.threads).max(1);
             self.threads += count;
@@ -140,6 +151,7 @@ impl Queue {
             let job = self.unlink(oldest);
             if job.is_some() {
                 self.lane(id).running += 1;
+                self.running += 1;
             }
             self.settle(id);
             if let Some(job) = job {
@@ -152,6 +164,7 @@ impl Queue {
     /// A thread has ended a job.
     pub(super) fn finished(&mut self, id: LaneId) {
         self.lane(id).running -= 1;
+        self.running -= 1;
         self.settle(id);
     }
 
@@ -180,6 +193,7 @@ impl Queue {
             None => self.lane(lane).newest = older,
         }
         self.lane(lane).waiting -= 1;
+        self.waiting -= 1;
         Some(job)
     }
 
@@ -268,8 +282,13 @@ mod tests {
     fn those_that_stay_start_with_the_first_job() {
         let mut queue = Queue::new(Threads { per_file: 4, stay: 3, most: 9 });
         let lane = queue.open();
-        assert_eq!(push(&mut queue, lane, 0..2), [Wants::Start(3), Wants::Start(1)]);
-        assert_eq!(queue.threads, 4);
+        assert_eq!(push(&mut queue, lane, 0..2), [Wants::Start(3), Wants::Nothing]);
+        assert_eq!(queue.threads, 3);
+        // One that has ended a job and does not wait yet takes the next.
+        assert_eq!(taken(&mut queue), [(lane, 0), (lane, 1)]);
+        queue.finished(lane);
+        assert_eq!(push(&mut queue, lane, 2..4), [Wants::Nothing, Wants::Nothing]);
+        assert_eq!(push(&mut queue, lane, 4..5), [Wants::Start(1)]);
     }
 
     #[test]
