@@ -65,18 +65,23 @@ impl Engine {
 
     /// Works out again what one nexus lets pass.
     pub(crate) fn renew_access_of(&mut self, slot: u32) {
-        let limit = self.config.limits.parked_per_device;
-        let reactor = self.config.reactor;
-        let Some(nexus) = self.nexuses.at_mut(slot) else { return };
-        let name = nexus.id(reactor);
-        let device = self.devices.get(nexus.device.index()).and_then(Option::as_ref);
-        let Some(device) = device.filter(|d| d.id == nexus.device) else { return };
+        let access = self.access_of(slot);
+        if let (Some(access), Some(nexus)) = (access, self.nexuses.at_mut(slot)) {
+            nexus.access = access;
+        }
+    }
+
+    /// What a nexus lets pass, as follows from its state and that of its device.
+    pub(crate) fn access_of(&self, slot: u32) -> Option<Access> {
+        let nexus = self.nexuses.at(slot)?;
+        let device = self.device(nexus.device)?;
+        let (name, limit) = (nexus.id(self.config.reactor), self.config.limits.parked_per_device);
         let mut access = Access::default();
         access.attention(!nexus.attentions().is_empty());
         access.demand(CommandFlags::RESERVED_OK, device.reservation.is_some_and(|holder| holder != name));
         access.refuse(CommandFlags::WRITES_MEDIUM, nexus.read_only || device.control.write_protect);
         access.refuse(CommandFlags::MEDIUM_ACCESS, device.parked >= limit);
-        nexus.access = access;
+        Some(access)
     }
 }
 

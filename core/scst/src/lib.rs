@@ -10,8 +10,9 @@
 //!
 //! Inside the engine a file is one concern: `admit` (arrival to task set), `task_set` (order), `execute` (the checks),
 //! `finish` (outcome to free slot), `barrier` (alone on a unit or range, across reactors), `tmf` and `target_reset`,
-//! `queue_error` (QERR), `wait` (for commands to end), `park` (sessions end, commands do not), `look` (deadlines), `members` (which commands are
-//! whose), `access` (what a nexus lets pass), `luns`, `attention`, `latency` (where the time goes, when asked), `statistics`.
+//! `queue_error` (QERR), `wait` (for commands to end), `park` (sessions end, commands do not), `look` (deadlines),
+//! `members` (which commands are whose), `access` (what a nexus lets pass), `luns`, `attention`, `latency` (where the time
+//! goes, when asked), `statistics`, `check` (counts, for tests).
 #![forbid(unsafe_code)]
 
 mod access;
@@ -20,6 +21,7 @@ mod attention;
 pub mod attribute;
 mod barrier;
 pub mod buffer;
+mod check;
 mod command;
 pub mod config;
 pub mod core_commands;

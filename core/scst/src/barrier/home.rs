@@ -38,6 +38,8 @@ struct ActiveRange {
     end: u64,
     active: Active,
     behind: VecDeque<Request>,
+    /// Those behind it want exactly its blocks.
+    alike: bool,
 }
 
 /// Barriers of a device at its home.
@@ -102,6 +104,7 @@ impl HomeQueue {
             BarrierScope::Abort { .. } if self.abort.take_if(is_it).is_some() => self.next_abort(engines, close),
             BarrierScope::Fence { .. } => self.fences.retain(|fence| fence.id != id),
             BarrierScope::Range { lba, .. } => match self.range_at(lba).filter(|at| self.ranges[*at].active.id == id) {
+                Some(at) if self.hand_on(at, engines, close) => {}
                 Some(at) => {
                     let behind = self.ranges.remove(at).behind;
                     // They are older than what stands in the queue.
@@ -113,6 +116,20 @@ impl HomeQueue {
             BarrierScope::Device | BarrierScope::Abort { .. } => self.withdraw(id, scope),
         }
         self.advance(engines, close);
+    }
+
+    /// Gives the blocks of a range that is released to the next owner that wants exactly them, at a cost that does not depend
+    /// on how many want them. Returns false when nothing may begin (beside an abort) or when what waits wants different blocks.
+    fn hand_on(&mut self, at: usize, engines: u16, close: &mut dyn FnMut(Request)) -> bool {
+        let range = &mut self.ranges[at];
+        if self.abort.is_some() || !range.alike {
+            return false;
+        }
+        trim(&mut range.behind, &mut self.withdrawn);
+        let Some(next) = range.behind.pop_front() else { return false };
+        range.active = Active::new(next.0, engines);
+        close(next);
+        true
     }
 
     fn range_at(&self, lba: u64) -> Option<usize> {
@@ -187,11 +204,14 @@ impl HomeQueue {
             let end = lba.saturating_add(blocks);
             let in_the_way = self.overlapping(lba, end);
             if in_the_way.is_empty() {
-                let range = ActiveRange { lba, end, active: Active::new(id, engines), behind: VecDeque::new() };
+                let active = Active::new(id, engines);
+                let range = ActiveRange { lba, end, active, behind: VecDeque::new(), alike: true };
                 self.ranges.insert(in_the_way.start, range);
                 close(request);
             } else {
-                self.ranges[in_the_way.start].behind.push_back(request);
+                let range = &mut self.ranges[in_the_way.start];
+                range.alike &= (lba, end) == (range.lba, range.end);
+                range.behind.push_back(request);
             }
             trim(&mut self.waiting, &mut self.withdrawn);
         }
@@ -326,6 +346,27 @@ mod tests {
             home.release(waiting);
             assert!(home.queue.is_empty() && home.queue.withdrawn.is_empty());
         }
+    }
+
+    #[test]
+    fn owners_of_the_same_blocks_follow_each_other_and_others_keep_their_place_among_them() {
+        let mut home = Home::new();
+        let first: Vec<Request> = (0..3).map(|_| home.request(range(4, 1)).0).collect();
+        assert_eq!(home.release(first[0]), [1]);
+        assert_eq!(home.queue.ranges[0].behind.len(), 1, "what waits stays where it is");
+        let (wider, _) = home.request(range(3, 2));
+        let (last, _) = home.request(range(4, 1));
+        assert!(!home.queue.closed(first[1]) && home.queue.closed(first[1]));
+        assert!(!home.queue.closed(first[0]), "it has been released");
+        assert_eq!(home.release(first[1]), [2]);
+        assert_eq!(home.release(first[2]), [3]);
+        assert_eq!(home.release(wider), [4]);
+        let (behind, _) = home.request(range(4, 1));
+        let (abort, _) = home.request(ABORT);
+        assert_eq!(home.release(last), [0; 0]);
+        assert_eq!(home.release(abort), [5]);
+        home.release(behind);
+        assert!(home.queue.is_empty());
     }
 
     #[test]

@@ -223,8 +223,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) media: Vec<Rc<RefCell<Medium>>>,
     pub(crate) now: Nanos,
-    /// Messages on their way, per sender and receiver in order; `deliver_messages` moves them.
-    pub(crate) wire: VecDeque<(usize, scst_core::event::Message)>,
+    /// Messages on their way, with sender and receiver, oldest first; `deliver_messages` moves them.
+    pub(crate) wire: VecDeque<(usize, usize, scst_core::event::Message)>,
     /// Whether messages between reactors are delivered at once.
     pub(crate) prompt: bool,
     next_tag: u64,
@@ -349,9 +349,20 @@ impl World {
         function: TaskManagementFunction,
         referenced: Option<CmdId>,
     ) -> u64 {
+        self.tmf_to(node, session, 0, function, referenced)
+    }
+
+    pub(crate) fn tmf_to(
+        &mut self,
+        node: usize,
+        session: SessionId,
+        lun: u8,
+        function: TaskManagementFunction,
+        referenced: Option<CmdId>,
+    ) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
-        let lun = Lun::default();
+        let lun = Lun([0, lun, 0, 0, 0, 0, 0, 0]);
         self.nodes[node].shard.task_management(self.now, session, lun, function, referenced, tag);
         self.run(node);
         tag
@@ -378,14 +389,14 @@ impl World {
         let mut cx = RunContext { now: self.now, io: &mut NoIo, mem: &mut n.pool, outbox: &mut outbox };
         n.shard.run(&mut cx, &mut n.driver);
         n.notices.extend(outbox.notices);
-        self.wire.extend(outbox.messages.into_iter().map(|(to, m)| (usize::from(to.0), *m)));
+        self.wire.extend(outbox.messages.into_iter().map(|(to, m)| (node, usize::from(to.0), *m)));
         if self.prompt {
             self.deliver_messages();
         }
     }
 
     pub(crate) fn deliver_messages(&mut self) {
-        while let Some((to, message)) = self.wire.pop_front() {
+        while let Some((_, to, message)) = self.wire.pop_front() {
             self.nodes[to].shard.message(self.now, message);
             self.run(to);
         }

@@ -156,7 +156,7 @@ fn what_does_not_wait_finds_what_an_answered_command_has_changed() {
         w.finish(owner_at, owner);
         // It is not answered before every reactor knows.
         while !w.nodes[owner_at].driver.seen.contains(&good(t)) {
-            let (to, message) = w.wire.pop_front().expect("an answer");
+            let (_, to, message) = w.wire.pop_front().expect("an answer");
             w.nodes[to].shard.message(w.now, message);
             w.run(to);
         }

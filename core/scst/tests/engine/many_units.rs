@@ -30,7 +30,7 @@ fn with_units(units: u32) -> (World, SessionId) {
 fn turn_until_done(w: &mut World) -> usize {
     let mut most = w.wire.len();
     loop {
-        while let Some((to, message)) = w.wire.pop_front() {
+        while let Some((_, to, message)) = w.wire.pop_front() {
             w.nodes[to].shard.message(w.now, message);
             w.run(to);
             most = most.max(w.wire.len());

@@ -53,7 +53,7 @@ fn a_reservation_that_arrives_after_its_session_is_not_kept() {
     let (_, _) = w.simple(1, holder, &RESERVE);
     // Close, closed, granted: one message at a time until the owner has reserved.
     while w.nodes[1].driver.responding.is_empty() {
-        let (to, message) = w.wire.pop_front().unwrap();
+        let (_, to, message) = w.wire.pop_front().unwrap();
         w.nodes[to].shard.message(w.now, message);
         w.run(to);
     }
@@ -75,7 +75,7 @@ fn reserving(messages: usize) -> Option<(World, SessionId, SessionId)> {
     w.prompt = false;
     w.simple(1, holder, &RESERVE);
     for _ in 0..messages {
-        let (to, message) = w.wire.pop_front()?;
+        let (_, to, message) = w.wire.pop_front()?;
         w.nodes[to].shard.message(w.now, message);
         w.run(to);
     }

@@ -452,7 +452,7 @@ fn every_engine_hears_of_a_reset_that_was_given_up_while_the_device_was_reset() 
     w.expect(0, &[good(reserved)]);
     w.prompt = false;
     let reset = w.tmf(1, s, F::LogicalUnitReset, None);
-    while let Some((to, message)) = w.wire.pop_front() {
+    while let Some((_, to, message)) = w.wire.pop_front() {
         let alone = matches!(message, Message::BarrierGranted { .. });
         w.nodes[to].shard.message(w.now, message);
         if alone {
